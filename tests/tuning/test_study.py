@@ -24,6 +24,7 @@ SPACE: Space = {
 DEFAULT = {"learning_rate": 1e-3, "epochs": 5, "schedule": "cosine"}
 FOLDS, TRIALS = 3, 10
 EMPTY: list[Path] = []
+FOLDS_KEY = "scores and seconds of the folds"
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +163,20 @@ def test_a_damaged_record_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
     with pytest.raises(DataError, match="study.db is damaged: file is not a database"):
         search(tmp_path / "study.db")
+
+
+@pytest.mark.parametrize("fault", ["other space", "other folds", "other tool"])
+def test_the_record_of_another_search_is_a_sentence(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "study.db"
+    if fault == "other tool":
+        shutil.copyfile(EMPTY[-1], path)
+        optuna.load_study(study_name=None, storage=f"sqlite:///{path}").ask().set_user_attr(FOLDS_KEY, 5)
+    else:
+        search(path).run(2, score)
+    space: Space = {**SPACE, "epochs": Range(6, 9)} if fault == "other space" else SPACE
+    folds = 5 if fault == "other folds" else FOLDS
+    with pytest.raises(DataError, match="study.db is not the record of this search: "):
+        Search(space, DEFAULT, folds, 7, Record(path)).run(4, score)
 
 
 def test_the_setting_that_decides_is_the_most_important(unbroken: list[Trial], tmp_path: Path) -> None:

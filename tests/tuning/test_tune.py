@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import shutil
 import signal
@@ -23,6 +24,7 @@ from hubel.training.train import complete_config, read_run_data
 from hubel.tuning import tune as module
 from hubel.tuning.fold_training import train_fold
 from hubel.tuning.result import TuneResult
+from hubel.tuning.space import NOT_TAKEN
 from hubel.tuning.tune import tune
 
 QUICK: dict[str, Any] = {
@@ -194,6 +196,22 @@ def test_what_cannot_be_is_a_sentence_and_leaves_no_folder(
     with pytest.raises(kind, match=message):
         tune(data, out=tmp_path / "search", **{**SEARCH, **options})
     assert not (tmp_path / "search").exists()
+
+
+def test_editors_complete_its_options() -> None:
+    names = inspect.signature(hubel.tune).parameters
+    assert {"trials", "learning_rate", "augmentation"} <= set(names) and not set(NOT_TAKEN) & set(names)
+
+
+@pytest.mark.parametrize(
+    "damage", ["data: 3", "options: {}\nspace: {}", "- a", "data: x\nspace: {epochs: 3}\noptions: {}"]
+)
+def test_a_damaged_search_is_a_sentence(result: TuneResult, data: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(result.folder, tmp_path / "search")
+    (tmp_path / "search" / "search.yaml").write_text(damage)
+    with pytest.raises(DataError) as raised:
+        tune(data, out=tmp_path / "search", resume=True)
+    assert "search.yaml" in raised.value.message
 
 
 def test_without_optuna_the_extra_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

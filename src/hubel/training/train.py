@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -348,8 +348,8 @@ def worker_deaths_explained() -> Iterator[None]:
         ) from error
 
 
-def _with_options(signature: inspect.Signature) -> inspect.Signature:
-    """The signature with each option as a keyword, which notebooks complete."""
+def with_options(signature: inspect.Signature, without: Collection[str] = ()) -> inspect.Signature:
+    """The signature with each option, but those ``without``, as a keyword, which notebooks complete."""
     defaults = {each.name: each.default for each in fields(TrainingConfig)}
     *own, _ = signature.parameters.values()
     options = [
@@ -360,8 +360,9 @@ def _with_options(signature: inspect.Signature) -> inspect.Signature:
             annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
         )
         for name, kind in TrainingOptions.__annotations__.items()
+        if name not in without
     ]
     return signature.replace(parameters=[*own, *options])
 
 
-train.__signature__ = _with_options(inspect.signature(train))  # type: ignore[attr-defined]
+train.__signature__ = with_options(inspect.signature(train))  # type: ignore[attr-defined]

@@ -87,10 +87,15 @@ class Record:
             hint = "free some space, then continue with --resume: what was recorded before is kept"
             raise DataError(f"{self._path} cannot be written: {reason}", hint) from error
 
-    def trials(self) -> list[Trial]:
-        """All that have been begun, in order."""
+    def trials(self, space: Space, folds: int) -> list[Trial]:
+        """All that have been begun, in order; they have settings of the space, and scores of up to so many folds."""
         with self._faults_explained():
-            return [_trial(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+            recorded = self._study.get_trials(deepcopy=False)
+        try:
+            return [_trial(frozen, space, folds) for frozen in recorded]
+        except (ValueError, TypeError) as error:
+            again = "start a new search without --resume"
+            raise DataError(f"{self._path} is not the record of this search: {error}", again) from error
 
     def begin(self, settings: Mapping[str, Plain], space: Space) -> None:
         """Record the settings of the next trial."""
@@ -123,9 +128,16 @@ class Record:
             self._study.tell(trial.number, value, _ENDS[trial.state])
 
 
-def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:
+def _trial(frozen: optuna.trial.FrozenTrial, space: Space, folds: int) -> Trial:
+    """The trial as recorded, maybe by other tools; raises :class:`ValueError` or :class:`TypeError` if it is not."""
     scores, seconds = (tuple(map(float, values)) for values in frozen.user_attrs.get(_FOLDS, ((), ())))
     state, error = _STATES.get(frozen.state, State.RUNNING), str(frozen.user_attrs.get(_ERROR, ""))
+    is_possible = all(name in space and value in space[name] for name, value in frozen.params.items())
+    if not is_possible or set(frozen.params) not in (set(space), set() if frozen.number == 0 else set(space)):
+        raise ValueError(f"trial {frozen.number} has settings that are not searched")
+    is_whole = len(scores) == folds if state is State.FINISHED else len(scores) <= folds
+    if not is_whole or len(scores) != len(seconds) or not all(map(math.isfinite, (*scores, *seconds))):
+        raise ValueError(f"trial {frozen.number} has no score for each of its folds")
     return Trial(frozen.number, frozen.params, scores, seconds, state, error)
 
 
@@ -180,7 +192,7 @@ class Search:
             ModelError, UsageError: training with the defaults fails.
             DataError: the record cannot be written.
         """
-        known = self._record.trials()
+        known = self._record.trials(self._space, self._folds)
         done: list[Trial] = []
         while len(done) < max(trials, len([trial for trial in known if trial.state is not State.RUNNING])):
             number = len(done)

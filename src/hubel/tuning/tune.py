@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import math
 import os
 import shutil
@@ -28,7 +29,7 @@ from hubel.interrupts import interruptions
 from hubel.system import tune_allocator
 from hubel.tasks.registry import get_task
 from hubel.training.run_folder import in_use, latest_run_folder
-from hubel.training.train import complete_config, read_run_data
+from hubel.training.train import complete_config, read_run_data, with_options
 from hubel.training.train_options import TrainingOptions
 from hubel.tuning.fold_training import train_fold
 from hubel.tuning.folds import Folds, duplicate_groups, make_folds, read_folds, write_folds
@@ -150,6 +151,9 @@ def tune(
     return result
 
 
+tune.__signature__ = with_options(inspect.signature(tune), NOT_TAKEN)  # type: ignore[attr-defined]
+
+
 def _new_plan(data: Path, options: dict[str, Any], space: Path | str | Mapping[str, Any] | None) -> _Plan:
     def check(settings: Mapping[str, Any]) -> TrainingConfig:
         return complete_config(data, {**options, **settings})
@@ -243,7 +247,7 @@ class _Running:
         from hubel.tuning.study import STUDY_FILE, Record, Search
 
         record = Record(self._folder / STUDY_FILE, self._minimize)
-        self._seen = {trial.number: trial for trial in record.trials()}
+        self._seen = {trial.number: trial for trial in record.trials(self._plan.space, len(self._folds))}
         if self._seen:
             self.bar.log(f"resuming after {count_of(len(self._ended()), 'trial')}")
         seed = self._plan.default.seed
