@@ -278,3 +278,10 @@ def test_plain_images_are_whole_motion_jpeg(mode: str, options: dict[str, int], 
     (tmp_path / "a.mjpeg").write_bytes(5 * file.getvalue())
     found, said = read(tmp_path / "a.mjpeg")
     assert (len(found), said) == (5, [])
+
+
+def test_a_video_of_an_unknown_codec_has_no_frames(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.avi", "avi", "mpeg4")
+    (tmp_path / "a.avi").write_bytes(data.replace(b"FMP4", b"\x01\x02\x03\x04"))
+    with pytest.raises(ImageError, match="no frames"):
+        read(tmp_path / "a.avi")

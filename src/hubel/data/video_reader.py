@@ -208,11 +208,13 @@ def _opened(name: str, url: str, unreadable: str, hint: str, **arguments: Any) -
     with container:
         if (stream := _video_stream(container)) is None:
             raise ImageError(f"{name} has no images, only sound or text", "leave it out")
-        if (stream.width or 0) * (stream.height or 0) > _MAX_PIXELS:
-            limit = f"more than the limit of {_MAX_PIXELS / 1e6:.0f} megapixels"
-            raise ImageError(f"{name} has frames of {stream.width}×{stream.height} pixels, {limit}", "scale it down")
-        # Where the size changes half-way; FFmpeg counts the margins that it gives a frame.
-        stream.codec_context.options = {"max_pixels": str(2 * _MAX_PIXELS)}
+        if (context := stream.codec_context) is not None:  # of a codec that FFmpeg knows
+            if context.width * context.height > _MAX_PIXELS:
+                limit = f"more than the limit of {_MAX_PIXELS / 1e6:.0f} megapixels"
+                size = f"{context.width}×{context.height}"
+                raise ImageError(f"{name} has frames of {size} pixels, {limit}", "scale it down")
+            # Where the size changes half-way; FFmpeg counts the margins that it gives a frame.
+            context.options = {"max_pixels": str(2 * _MAX_PIXELS)}
         yield container
 
 
