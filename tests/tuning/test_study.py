@@ -85,6 +85,13 @@ def test_only_the_better_half_goes_on(unbroken: list[Trial]) -> None:
             assert stopped == (not in_upper_half and trial.number > 0)
 
 
+def test_of_more_folds_two_are_trained_before_a_trial_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    shutil.copyfile(EMPTY[-1], path)
+    trials = Search(SPACE, DEFAULT, 5, 7, Record(path)).run(6, lambda trial, fold: (score(trial, 0)[0], 1.0))
+    assert {len(trial.scores) for trial in trials if trial.state is State.STOPPED} == {2}
+
+
 class Killed(BaseException):
     pass
 

@@ -41,7 +41,7 @@ def tune(
     """Search for better settings of a training by cross-validation.
 
     Trains with the defaults, then with other settings, once for each fold of the training and validation images; a
-    test set is not touched. Settings that are worse than others are stopped after a fold or two. Options that are given
+    test set is not touched. Settings that are worse than others are stopped after a few folds. Options that are given
     hold for all trainings and are not searched.
 
     \b

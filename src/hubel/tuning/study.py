@@ -165,8 +165,9 @@ class Search:
         self._space, self._folds, self._seed, self._record = space, folds, seed, record
         self._default = dict(default) if all(default[name] in values for name, values in space.items()) else {}
         self._distributions = {name: _distribution(values) for name, values in space.items()}
-        # Trials that are better than half of the others after 1, 2, 4, … folds go on.
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+        # A single fold of several says little: trials differ by an image or two on it.
+        first = 1 if folds < 4 else 2
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
         direction: Any = "minimize" if minimize else "maximize"
         self._study = optuna.create_study(direction=direction, pruner=pruner)
 

@@ -313,11 +313,11 @@ class _Running:
         self._seen[trial.number] = trial
         best = best_trial(self._ended(), self._minimize)
         name = f"trial {trial.number:>2}{' (the defaults)' if trial.number == 0 else ''}"
-        folds = count_of(len(trial.scores), "fold")
+        folds, them = count_of(len(trial.scores), "fold"), "it" if len(trial.scores) == 1 else "them"
         if trial.state is State.FAILED:
             line = f"failed: {trial.error}"
         elif trial.state is State.STOPPED:
-            line = f"{self._metric} {trial.estimate.mean:.4f} on {folds}: worse than others, stopped"
+            line = f"{self._metric} {trial.estimate.mean:.4f} on {folds}, stopped: others are better on {them}"
         else:
             better = "  best so far" if best is trial and before is not None else ""
             line = f"{self._metric} {trial.estimate} on {folds}{better}"
