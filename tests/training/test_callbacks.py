@@ -223,6 +223,7 @@ def test_weights_and_biases_itself_keeps_what_the_run_wrote(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_X_SERVICE_WAIT", "300")  # seconds, on a busy machine
     result = train(small, out=tmp_path / "run", wandb=True, **QUICK)
     name = (result.folder / "wandb-id").read_text().strip()
     (record,) = result.folder.glob(f"wandb/offline-run-*/run-{name}.wandb")
