@@ -21,6 +21,7 @@ from drawn_shapes import write_shapes
 from hubel.cli.main import main
 from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.training.train import complete_config, read_run_data
+from hubel.tuning import running
 from hubel.tuning import tune as module
 from hubel.tuning.fold_training import train_fold
 from hubel.tuning.result import TuneResult
@@ -57,15 +58,16 @@ def empty_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def made_at_once(empty_study: Path) -> Any:
     """New searches begin with a copy of the empty record."""
-    make = module._make_folder
+    make = module.make_search_folder
 
     def with_record(*arguments: Any) -> Path:
         folder = make(*arguments)
-        shutil.copyfile(empty_study, folder / "study.db")
+        for each in (folder, *folder.glob("without-*")):
+            shutil.copyfile(empty_study, each / "study.db")
         return folder
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_make_folder", with_record)
+        patch.setattr(module, "make_search_folder", with_record)
         yield
 
 
@@ -135,7 +137,7 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
     result: TuneResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     epochs = 0
-    real = module.train_fold
+    real = running.train_fold
 
     def interrupted(*arguments: Any) -> tuple[float, float]:
         *others, on_epoch = arguments
@@ -149,7 +151,7 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
 
         return real(*others, counted)
 
-    monkeypatch.setattr(module, "train_fold", interrupted)
+    monkeypatch.setattr(running, "train_fold", interrupted)
     out = tmp_path / "search"
     epochs = 1
     with pytest.raises(KeyboardInterrupt):

@@ -29,6 +29,10 @@ def tune(
         Path | None,
         typer.Option(metavar="FILE", help="YAML file of the settings to search.", show_default="the task's own"),
     ] = None,
+    nested: Annotated[
+        bool,
+        typer.Option("--nested", help="Also search without each fold and score on it: no choice flatters that."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The search's folder.", show_default="runs/NAME-tune")
     ] = None,
@@ -57,7 +61,9 @@ def tune(
     set_passive_omp_wait()
     from hubel.tuning.tune import tune as run
 
-    result = run(data, trials=trials, minutes=minutes, folds=folds, space=space, resume=resume, out=out, **config)
+    result = run(
+        data, trials=trials, minutes=minutes, folds=folds, space=space, nested=nested, resume=resume, out=out, **config
+    )
     if json:
         print_json(result.to_json())
     else:

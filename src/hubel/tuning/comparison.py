@@ -67,12 +67,31 @@ def verdict(comparison: Comparison | None, metric: str) -> str:
     """The sentence that says whether the best settings are really better; ``None`` stands for the defaults."""
     if comparison is None:
         return "No settings scored higher than the defaults."
-    test = (
+    if comparison.is_significant:
+        return f"The best settings are better than the defaults in {metric} ({_test(comparison)})."
+    return (
+        f"The best settings score higher than the defaults in {metric}, but that may be chance ({_test(comparison)})."
+    )
+
+
+def nested_verdict(comparison: Comparison, scores: str, metric: str) -> str:
+    """The sentence on a nested search, whose ``scores`` are given as text."""
+    if comparison.is_significant:
+        end = "searching is better than the defaults"
+    elif comparison.difference > 0:
+        end = "higher than with the defaults, but that may be chance"
+    else:
+        end = "not higher than with the defaults"
+    start = f"Nested, on images that had no part in choosing the settings, a search reaches {metric} {scores}"
+    return f"{start}: {end} ({_test(comparison)})."
+
+
+def _test(comparison: Comparison) -> str:
+    """The test and its figures."""
+    text = (
         f"difference {comparison.difference:+.4f}, 95 % confidence {comparison.low:+.4f} to {comparison.high:+.4f}; "
         f"corrected resampled t-test over {comparison.folds} folds, Nadeau and Bengio 2003: p = {comparison.p:.2g}"
     )
     if comparison.trials > 1:
-        test += f", {comparison.corrected_p:.2g} with Bonferroni's correction for {comparison.trials} settings tried"
-    if comparison.is_significant:
-        return f"The best settings are better than the defaults in {metric} ({test})."
-    return f"The best settings score higher than the defaults in {metric}, but that may be chance ({test})."
+        text += f", {comparison.corrected_p:.2g} with Bonferroni's correction for {comparison.trials} settings tried"
+    return text

@@ -10,13 +10,19 @@ from typing import Any
 
 from hubel.console import count_of
 from hubel.tables import Table
-from hubel.tuning.comparison import Comparison, compare, verdict
+from hubel.tuning.comparison import Comparison, compare, nested_verdict, verdict
 from hubel.tuning.space import Plain
 from hubel.tuning.trials import Estimate, State, Trial, best_trial
 
 _SHOWN = 10
 _SLOWER = 1.1
 """Ratio of training times from which on it is mentioned."""
+
+_WITHOUT_COST = frozenset(
+    {"learning_rate", "head_learning_rate", "schedule", "warmup", "weight_decay", "average"}
+    | {"label_smoothing", "loss_weights"}
+)
+"""Settings that do not change how long a training takes, however busy the machine was."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,6 +38,7 @@ class TuneResult:
         defaults: values of the settings that were searched, in trial 0.
         trials: in order; trial 0 is finished.
         importance: of each setting, fractions that sum to 1; empty for few trials.
+        nested: score of the settings that were found without each fold, on that fold; ``None`` unless asked for.
     """
 
     folder: Path
@@ -46,6 +53,7 @@ class TuneResult:
     defaults: Mapping[str, Plain]
     trials: Sequence[Trial]
     importance: Mapping[str, float]
+    nested: Estimate | None = None
 
     @property
     def best_trial(self) -> Trial:
@@ -72,20 +80,29 @@ class TuneResult:
         """The best settings against the defaults; ``None`` if the defaults are the best."""
         if self.best_trial.number == 0:
             return None
+        return self._against_defaults(self.estimate, sum(bool(trial.scores) for trial in self.trials) - 1)
+
+    def _against_defaults(self, estimate: Estimate, trials: int) -> Comparison:
         sign = -1 if self.minimize else 1
-        best, default = ([sign * score for score in each.scores] for each in (self.estimate, self.default))
-        return compare(best, default, sum(bool(trial.scores) for trial in self.trials) - 1)
+        scores, default = ([sign * score for score in each.scores] for each in (estimate, self.default))
+        return compare(scores, default, trials)
 
     @property
     def sentences(self) -> list[str]:
         """Whether the best settings are better, and what else to know of them."""
         lines = [verdict(self.comparison, self.metric)]
-        if self.comparison is not None:
+        if self.nested is not None:
+            comparison = self._against_defaults(self.nested, 1)
+            lines.append(nested_verdict(comparison, str(self.nested), self.metric))
+        elif self.comparison is not None:
             rest = "the test set, which the search has not used, tells" if self.test_images else "new images tell"
             lines.append(f"The score of the best of several settings is a little too high by selection: {rest}.")
-        ratio = self.best_trial.fold_seconds / self.trials[0].fold_seconds if self.trials[0].fold_seconds else 1.0
-        if ratio > _SLOWER:
-            lines.append(f"Training with the best settings takes {ratio:.1f} times as long as with the defaults.")
+        best, default = self.best_trial.fold_seconds, self.trials[0].fold_seconds
+        changed = {name for name, value in self.best.items() if value != self.defaults[name]}
+        if changed - _WITHOUT_COST and default and best / default > _SLOWER:
+            lines.append(
+                f"Training with the best settings took {best / default:.1f} times as long as with the defaults."
+            )
         return lines
 
     def differences(self, trial: Trial) -> str:
@@ -133,6 +150,7 @@ class TuneResult:
             "best": self.best,
             "estimate": _estimate(self.estimate),
             "default": _estimate(self.default),
+            "nested": self.nested and _estimate(self.nested),
             "comparison": comparison and {
                 "difference": comparison.difference,
                 "low": comparison.low,
