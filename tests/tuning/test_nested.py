@@ -19,6 +19,7 @@ from hubel.data.samples import ImageDataset
 from hubel.data.splits import Splits
 from hubel.errors import UsageError
 from hubel.tuning import running
+from hubel.tuning.fold_training import Shared
 from hubel.tuning.tune import tune
 
 SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -28,7 +29,7 @@ trained: list[tuple[float, frozenset[str], frozenset[str]]] = []
 
 
 def learns_nothing(
-    decisions: Path, folder: Path, config: TrainingConfig, data: ImageDataset, splits: Splits, stop: Any, on_epoch: Any
+    shared: Shared, folder: Path, config: TrainingConfig, data: ImageDataset, splits: Splits, stop: Any, on_epoch: Any
 ) -> tuple[float, float]:
     """The accuracy on labels of pure noise: chance, and an error that depends on the settings and the images."""
     train, held_out = (frozenset(sample.path.name for sample in part) for part in (splits.train, splits.val))

@@ -20,10 +20,11 @@ import hubel
 from drawn_shapes import write_shapes
 from hubel.cli.main import main
 from hubel.errors import DataError, MissingExtraError, UsageError
+from hubel.training import feature_cache
 from hubel.training.train import complete_config, read_run_data
 from hubel.tuning import running
 from hubel.tuning import tune as module
-from hubel.tuning.fold_training import train_fold
+from hubel.tuning.fold_training import Shared, train_fold
 from hubel.tuning.result import TuneResult
 from hubel.tuning.space import NOT_TAKEN
 from hubel.tuning.tune import tune
@@ -109,12 +110,44 @@ def test_a_score_is_that_of_the_last_epoch(data: Path, tmp_path: Path) -> None:
     epochs: list[int] = []
     folder = tmp_path / "fold"
     score, seconds = train_fold(
-        tmp_path, folder, config, run_data.samples, splits, lambda: None, lambda: epochs.append(1)
+        Shared(tmp_path), folder, config, run_data.samples, splits, lambda: None, lambda: epochs.append(1)
     )
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert len(rows) == len(epochs) == 3 and score == float(rows[-1]["val_top1"])
     assert seconds == pytest.approx(sum(float(row["seconds"]) for row in rows))
     assert json.loads((tmp_path / "decisions.json").read_text())["execution"] == decided["execution"]
+
+
+def test_features_of_a_frozen_backbone_are_computed_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the scores of trainings that compute them themselves, also where the backbone is another."""
+    frozen = {**QUICK, "head_epochs": 2, "augmentation": "none", "head_learning_rate": 1e-2}
+    run_data = read_run_data(complete_config(data, frozen), None)
+    computed: list[int] = []
+    real = feature_cache.compute_features
+
+    def counted(images: Any, *others: Any) -> Any:
+        computed.append(len(images.dataset))
+        return real(images, *others)
+
+    monkeypatch.setattr(feature_cache, "compute_features", counted)
+    splits = replace(run_data.splits, test=())
+
+    def train(shared: Shared, name: str, **changes: Any) -> float:
+        config = complete_config(data, {**frozen, **changes})
+        return train_fold(shared, tmp_path / name, config, run_data.samples, splits, lambda: None, lambda: None)[0]
+
+    for name in ("shared", "alone"):
+        (tmp_path / name).mkdir()
+    shared = Shared(tmp_path / "shared")
+    for number, changes in enumerate([{}, {"head_learning_rate": 3e-3}, {"seed": 1}, {"seed": 1, "average": 0.5}]):
+        alone = train(Shared(tmp_path / "alone"), f"alone-{number}", **changes)
+        assert computed == [40, 8]
+        computed.clear()
+        assert train(shared, f"shared-{number}", **changes) == alone
+        assert computed == ([40, 8] if number in (0, 2) else [])  # another seed: another network
+        computed.clear()
 
 
 def test_train_takes_the_best_settings(result: TuneResult, data: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.models.base import ClassificationHead, Model
 from hubel.training.cache_budget import allocate_block
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
+from hubel.training.feature_store import FeatureStore, features_key
 from hubel.training.finetune import FrozenBackbone, Phase, freeze_below
 
 
@@ -137,6 +138,7 @@ class FeatureCache:
         validation: the same of the validation images.
         classes: names.
         sample_weights: of the training images, as in :class:`~hubel.tasks.base.TaskData`.
+        store: features that trainings before have computed, and where those of this one are left.
     """
 
     config: TrainingConfig
@@ -145,28 +147,17 @@ class FeatureCache:
     classes: Sequence[str]
     sample_weights: Tensor | None
     processes: DistributedContext
+    store: FeatureStore | None = None
 
     def swap_in_features(
         self, model: Model, lower: FrozenBackbone, accelerator: Accelerator, log: Callable[[str], None]
     ) -> tuple[DataLoader[Any], DataLoader[Any]] | None:
         """Loaders of training and validation features; ``None`` if they do not fit."""
-        config = self.config
-        sets, smote = (self.training, self.validation), config.balance == "smote"
-        lengths = [len(images.dataset) * features_size(model, size) for images, size in sets]  # type: ignore[arg-type]
-        mode = "auto" if config.cache == "none" else config.cache
-        block, where = allocate_block(4 * sum(lengths), mode, self.processes.on_this_machine)
-        if block is None and not smote:
-            log(f"the images' features are computed in every epoch: {where}")
+        config, smote = self.config, self.config.balance == "smote"
+        computed = self._stored(lower, accelerator) or self._compute(model, lower, accelerator, log)
+        if computed is None:
             return None
-        buffers: Sequence[Tensor | None] = (None, None)
-        if block is not None:
-            buffers = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
-        unchanged = " without random changes" if config.augmentation else ""
-        log(f"the images' features{unchanged} are computed once and cached {where}")
-        training, validation = (
-            compute_features(images, size, lower, model.head, accelerator, buffer)
-            for (images, size), buffer in zip(sets, buffers, strict=True)
-        )
+        training, validation = computed
         weights = self.sample_weights
         if smote:
             training, weights = with_smote(training, self.classes, config.seed), None
@@ -178,6 +169,46 @@ class FeatureCache:
             feature_batches(training, order, config.batch, True, self.processes),
             feature_batches(validation, in_order, config.batch, False, self.processes),
         )
+
+    def _stored(self, lower: FrozenBackbone, accelerator: Accelerator) -> tuple[Features, Features] | None:
+        """What trainings before have left in the store, if it is all that is needed."""
+        if self.store is None:
+            return None
+        found = []
+        for images, size in (self.training, self.validation):
+            samples = images.dataset.samples  # type: ignore[attr-defined]
+            maps = self.store.find(features_key(lower, size, images, accelerator.mixed_precision), samples)
+            if maps is not None:
+                labels = torch.tensor([sample.label for sample in samples])
+                found.append(Features(maps, labels, torch.arange(len(samples))))
+        return (found[0], found[1]) if len(found) == 2 else None
+
+    def _compute(
+        self, model: Model, lower: FrozenBackbone, accelerator: Accelerator, log: Callable[[str], None]
+    ) -> tuple[Features, Features] | None:
+        """Features of the training and of the validation images; ``None`` if they do not fit."""
+        config, sets = self.config, (self.training, self.validation)
+        lengths = [len(images.dataset) * features_size(model, size) for images, size in sets]  # type: ignore[arg-type]
+        mode = "auto" if config.cache == "none" else config.cache
+        block, where = allocate_block(4 * sum(lengths), mode, self.processes.on_this_machine)
+        if block is None and config.balance != "smote":
+            log(f"the images' features are computed in every epoch: {where}")
+            return None
+        buffers: Sequence[Tensor | None] = (None, None)
+        if block is not None:
+            buffers = torch.frombuffer(block, dtype=torch.float32, count=sum(lengths)).split(lengths)
+        unchanged = " without random changes" if config.augmentation else ""
+        log(f"the images' features{unchanged} are computed once and cached {where}")
+        training, validation = (
+            compute_features(images, size, lower, model.head, accelerator, buffer)
+            for (images, size), buffer in zip(sets, buffers, strict=True)
+        )
+        if self.store is not None:
+            for (images, size), features in zip(sets, (training, validation), strict=True):
+                assert features.indices is not None  # before SMOTE
+                key = features_key(lower, size, images, accelerator.mixed_precision)
+                self.store.add(key, images.dataset.samples, features.indices, features.maps)  # type: ignore[attr-defined]
+        return training, validation
 
 
 def require_fixed_features(config: TrainingConfig, model: Model, phases: Sequence[Phase], option: str) -> None:

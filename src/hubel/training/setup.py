@@ -28,6 +28,7 @@ from hubel.training.autotune import (
 from hubel.training.data_module import RunImages
 from hubel.training.distributed import DistributedContext
 from hubel.training.feature_cache import FeatureCache
+from hubel.training.feature_store import FeatureStore
 from hubel.training.finetune import enter_training_mode, freeze_below, plan_phases, trainable_top
 from hubel.training.loop import TrainingRun, sum_terms
 from hubel.training.progress import TrainingDisplay
@@ -45,8 +46,12 @@ def build_training(
     splits: Splits,
     display: TrainingDisplay,
     processes: DistributedContext,
+    store: FeatureStore | None = None,
 ) -> tuple[TrainingRun, tuple[str, ...]]:
-    """Choose precision, caches and workers, unless recorded in the folder; the run and a sentence for each decision."""
+    """Choose precision, caches and workers, unless recorded in the folder; the run and a sentence for each decision.
+
+    ``store`` holds features of a frozen backbone that trainings in this process share.
+    """
     task = get_task(config.task)
     device = processes.device_for(config.device)
     model.to(device)
@@ -96,6 +101,7 @@ def build_training(
             metadata.classes,
             data.sample_weights,
             processes,
+            store,
         )
     training = TrainingRun(
         folder=folder,

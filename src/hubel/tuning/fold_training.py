@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,27 @@ from hubel.fileio import write_text
 from hubel.tasks.registry import get_task
 from hubel.training.callbacks import Callback, Callbacks
 from hubel.training.distributed import SINGLE_PROCESS
+from hubel.training.feature_store import FeatureStore
 from hubel.training.loop import fit
 from hubel.training.progress import TrainingDisplay
 from hubel.training.setup import build_training
 from hubel.training.train import RunData, make_model, validate_before_run, worker_deaths_explained
 
 _DECISIONS = "decisions.json"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the trainings of a search have in common, also those of a nested one.
+
+    Attributes:
+        folder: keeps what a first training decides by measuring (precision, workers): it holds for all, as their
+            scores are compared.
+        features: of a frozen backbone, which are computed once.
+    """
+
+    folder: Path
+    features: FeatureStore = field(default_factory=FeatureStore)
 
 
 class EveryEpoch(Callback):
@@ -34,7 +49,7 @@ class EveryEpoch(Callback):
 
 
 def train_fold(
-    search: Path,
+    shared: Shared,
     folder: Path,
     config: TrainingConfig,
     data: ImageDataset,
@@ -45,11 +60,10 @@ def train_fold(
     """Train on ``splits.train`` and score ``splits.val``.
 
     The score is that of the last epoch: an epoch that is chosen on the images that score it would look better than it
-    is. So training does not stop early either. What a first fold decides by measuring (precision, workers) holds for
-    all folds of a search, as scores are compared.
+    is. So training does not stop early either.
 
     Args:
-        search: the folder of the search, which keeps these decisions.
+        shared: by all trainings of a search.
         folder: of this training; one that was interrupted there goes on after its last epoch.
         config: resolved.
         data: has the classes.
@@ -62,12 +76,12 @@ def train_fold(
     model, metadata = make_model(config, data.classes)
     validate_before_run(config, model, RunData(data, splits, ()))
     folder.mkdir(parents=True, exist_ok=True)
-    if (search / _DECISIONS).exists() and not (folder / _DECISIONS).exists():
-        write_text(folder / _DECISIONS, (search / _DECISIONS).read_text("utf-8"))
+    if (shared.folder / _DECISIONS).exists() and not (folder / _DECISIONS).exists():
+        write_text(folder / _DECISIONS, (shared.folder / _DECISIONS).read_text("utf-8"))
     with TrainingDisplay(config.epochs or 1, quiet=True) as display, worker_deaths_explained():
-        training, _ = build_training(folder, config, model, metadata, splits, display, SINGLE_PROCESS)
+        training, _ = build_training(folder, config, model, metadata, splits, display, SINGLE_PROCESS, shared.features)
         training.stop_if_asked, training.callbacks = stop_if_asked, Callbacks([EveryEpoch(on_epoch)])
         history = fit(training).history
-    write_text(search / _DECISIONS, (folder / _DECISIONS).read_text("utf-8"))
+    write_text(shared.folder / _DECISIONS, (folder / _DECISIONS).read_text("utf-8"))
     metric = get_task(config.task).monitor[0].removeprefix("-")
     return float(history[-1][f"val_{metric}"]), sum(row["seconds"] for row in history)

@@ -12,6 +12,7 @@ from hubel.console import ProgressBar
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
+from hubel.tuning.fold_training import Shared
 from hubel.tuning.folds import Folds, make_folds, read_folds
 from hubel.tuning.plan import Plan, outer_folder
 from hubel.tuning.running import RunningSearch
@@ -46,7 +47,7 @@ def inner_folds(
 
 
 def nested_estimate(
-    folder: Path,
+    shared: Shared,
     plan: Plan,
     data: ImageDataset,
     folds: Folds,
@@ -59,7 +60,7 @@ def nested_estimate(
     The searches are those of :class:`~hubel.tuning.running.RunningSearch` in folders of their own, and continue.
 
     Args:
-        folder: of the whole search, whose decisions hold for these as well.
+        shared: with the whole search, whose folder has theirs in it.
         plan: what is searched.
         data: has the classes.
         folds: of the whole search.
@@ -72,10 +73,10 @@ def nested_estimate(
     scores = []
     for fold in range(len(folds)):
         others, held_out = folds.split(fold)
-        inner_folder = outer_folder(folder, fold)
+        inner_folder = outer_folder(shared.folder, fold)
         bar.log(f"search without fold {fold + 1} of {len(folds)}")
         parts = read_folds(inner_folder, others, data.root)
-        search = RunningSearch(inner_folder, plan, data, parts, folder, bar, stop_if_asked)
+        search = RunningSearch(inner_folder, plan, data, parts, shared, bar, stop_if_asked)
         best = best_trial(search.search(trials), search.minimize)
         assert best is not None  # its trial 0 has ended
         settings = {**plan.defaults, **best.settings}

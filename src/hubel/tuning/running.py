@@ -17,7 +17,7 @@ from hubel.data.splits import Splits
 from hubel.errors import ModelError, UsageError
 from hubel.fileio import write_rows, write_text
 from hubel.tasks.registry import get_task
-from hubel.tuning.fold_training import train_fold
+from hubel.tuning.fold_training import Shared, train_fold
 from hubel.tuning.folds import Folds
 from hubel.tuning.plan import Plan
 from hubel.tuning.space import Plain
@@ -35,7 +35,7 @@ class RunningSearch:
         plan: what is searched.
         data: has the classes.
         folds: of the images.
-        decisions: the folder that keeps what was decided by measuring, for several searches that are compared.
+        shared: with other searches that are compared with this one.
         bar: shows the progress, and writes the lines.
         stop_if_asked: called in each step; raises if the user has interrupted.
     """
@@ -46,12 +46,12 @@ class RunningSearch:
         plan: Plan,
         data: ImageDataset,
         folds: Folds,
-        decisions: Path,
+        shared: Shared,
         bar: ProgressBar,
         stop_if_asked: Callable[[], None],
     ) -> None:
         self._folder, self._plan, self._data, self._folds = folder, plan, data, folds
-        self._decisions, self._bar, self._stop_if_asked = decisions, bar, stop_if_asked
+        self._shared, self._bar, self._stop_if_asked = shared, bar, stop_if_asked
         task = get_task(plan.default.task)
         monitor = task.monitor[0]
         self.minimize = monitor.startswith("-")
@@ -99,7 +99,7 @@ class RunningSearch:
             self._bar.advance(note=note)
 
         try:
-            scored = train_fold(self._decisions, folder, config, self._data, splits, self._stop_if_asked, on_epoch)
+            scored = train_fold(self._shared, folder, config, self._data, splits, self._stop_if_asked, on_epoch)
         except (ModelError, UsageError):  # it could only fail again
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -158,17 +158,19 @@ def _search(
     stop_if_asked: Any,
 ) -> TuneResult:
     """Run the search, and those without each fold if it is nested; ``asked`` are the trials and minutes."""
+    from hubel.tuning.fold_training import Shared
     from hubel.tuning.nested import nested_estimate
     from hubel.tuning.running import RunningSearch
     from hubel.tuning.study import importances
 
     trials, minutes = asked
     limit = math.inf if trials is None and minutes is not None else trials or TRIALS
-    search = RunningSearch(folder, plan, run_data.samples, folds, folder, bar, stop_if_asked)
+    shared = Shared(folder)
+    search = RunningSearch(folder, plan, run_data.samples, folds, shared, bar, stop_if_asked)
     done = search.search(limit, minutes)
     nested = None
     if minutes is None and outer_folder(folder, 0).is_dir():
-        nested = nested_estimate(folder, plan, run_data.samples, folds, trials or TRIALS, bar, stop_if_asked)
+        nested = nested_estimate(shared, plan, run_data.samples, folds, trials or TRIALS, bar, stop_if_asked)
     return TuneResult(
         folder=folder,
         task=plan.default.task,
