@@ -77,7 +77,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:
-    command = [sys.executable, "-m", "hubel", "models", "--match", "lenet5", "--json"]
+    command = [sys.executable, "-m", "hubel", "cache", "--json"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None and running.stderr is not None
     running.stdout.close()
@@ -90,7 +90,7 @@ def test_an_output_that_cannot_be_written_is_told() -> None:
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "hubel", "models", "--match", "lenet5", "--json"],
+            [sys.executable, "-m", "hubel", "cache", "--json"],
             stdout=full,
             stderr=subprocess.PIPE,
         )
