@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 import yaml
 
@@ -195,6 +196,31 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
     assert [trial.settings for trial in again.trials] == [trial.settings for trial in result.trials]
     assert again.sentences[0] == result.sentences[0]
     assert not list(out.glob(".trial*")), "trained folds leave nothing"
+
+
+def test_a_killed_worker_is_a_sentence_and_the_search_goes_on(
+    result: TuneResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = running.train_fold
+
+    def with_killed_workers(*arguments: Any) -> tuple[float, float]:
+        *others, on_epoch = arguments
+
+        def kill() -> None:
+            on_epoch()
+            for worker in psutil.Process().children():
+                worker.kill()
+
+        return real(*others, kill)
+
+    out = tmp_path / "search"
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "train_fold", with_killed_workers)
+        with pytest.raises(DataError, match="a data-loading worker exited unexpectedly") as raised:
+            tune(data, out=out, **{**SEARCH, "workers": 1})
+    assert "continue with --resume" in raised.value.hint
+    again = tune(data, out=out, resume=True, trials=3)
+    assert [trial.scores for trial in again.trials] == [trial.scores for trial in result.trials]
 
 
 def test_the_command_prints_json(result: TuneResult, tmp_path: Path, data: Path, capsys: Any) -> None:

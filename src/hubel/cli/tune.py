@@ -16,6 +16,7 @@ from hubel.tuning.space import NOT_TAKEN
 @options_of(TrainingConfig, without=NOT_TAKEN)
 def tune(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images, as for hubel train.")],
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     trials: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Number of settings to try, the defaults included.", show_default="20"),
@@ -56,6 +57,8 @@ def tune(
     hubel train flowers/ --config runs/flowers-tune/best.yaml
     """
     check_output_dir("--out", out, [data])
+    if from_scratch:
+        config["weights"] = None
     from hubel.system import set_passive_omp_wait
 
     set_passive_omp_wait()

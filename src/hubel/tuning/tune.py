@@ -6,7 +6,7 @@ import gc
 import inspect
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,6 +14,7 @@ from typing import Any, Unpack
 import torch
 
 from hubel.console import ProgressBar, count_of
+from hubel.data.samples import Sample
 from hubel.errors import DataError, UsageError
 from hubel.fileio import NO_SPACE
 from hubel.interrupts import interruptions
@@ -118,7 +119,7 @@ def tune(
 tune.__signature__ = with_options(inspect.signature(tune), NOT_TAKEN)  # type: ignore[attr-defined]
 
 
-def _pool(run_data: RunData) -> tuple[Any, ...]:
+def _pool(run_data: RunData) -> tuple[Sample, ...]:
     """The images that are searched with: all but a test split."""
     return (*run_data.splits.train, *run_data.splits.val)
 
@@ -155,7 +156,7 @@ def _search(
     folds: Folds,
     asked: tuple[int | None, float | None],
     bar: ProgressBar,
-    stop_if_asked: Any,
+    stop_if_asked: Callable[[], None],
 ) -> TuneResult:
     """Run the search, and those without each fold if it is nested; ``asked`` are the trials and minutes."""
     from hubel.tuning.fold_training import Shared
