@@ -61,7 +61,7 @@ FLOORS = (
     ("cli", "__main__"),
 )  # fmt: skip
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "rich", "matplotlib", "sklearn", "scipy")
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "rich", "matplotlib", "sklearn", "scipy", "optuna")
 
 
 def _relative(path: Path) -> str:
@@ -110,6 +110,7 @@ START = {
     "import hubel": "import hubel",
     "hubel --help": "from hubel.cli.main import main; main(['--help'])",
     "hubel train --help": "from hubel.cli.main import main; main(['train', '--help'])",
+    "hubel tune --help": "from hubel.cli.main import main; main(['tune', '--help'])",
     "hubel predict --help": "from hubel.cli.main import main; main(['predict', '--help'])",
     "hubel data convert --help": "from hubel.cli.main import main; main(['data', 'convert', '--help'])",
 }

@@ -19,7 +19,12 @@ def tune(
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Number of settings to try, the defaults included.", show_default="20"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of settings to try, the defaults included.",
+            show_default="20; with --minutes no limit",
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
