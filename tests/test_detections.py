@@ -60,7 +60,7 @@ def test_frames_are_drawn_where_the_boxes_are_and_nothing_else_changes():
 def test_boxes_outside_the_image_and_chips_at_its_edges_are_drawn_inside():
     drawn = draw_boxes(Image.new("RGB", (300, 300)), [BoxLabel((-50, -50, 400, 400), "a long name of a class" * 9, 1)])
     assert drawn.size == (300, 300)
-    assert np.asarray(drawn)[:25].max() > 200, "the chip is within the picture"
+    assert np.asarray(drawn)[:25].max() > 200, "the chip is within the image"
 
 
 def test_chips_do_not_hide_each_other_where_there_is_room():

@@ -12,7 +12,7 @@ from hubel.errors import HubelError, MissingExtraError
 
 SOURCES = sorted(Path(hubel.__file__).parent.rglob("*.py"))
 ERRORS = {"HubelError", "UsageError", "ImageError", "DataError", "ModelError", "WeightsError", "ConversionError"}
-NAMES = ("LeNet", "FFmpeg")  # begin with a capital wherever they stand
+NAMES = ("LeNet", "FFmpeg", "Ray")  # begin with a capital wherever they stand
 
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:

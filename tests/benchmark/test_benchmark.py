@@ -310,7 +310,7 @@ def test_folders_of_images(machine: _Machine, tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["bench", "m", "--images", str(bad)])
         assert str(bad) in str(done.exception) and not machine.jobs
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     _bench("--images", str(tmp_path), "--engine", "torch", "--precision", "fp32", "--rounds", "1")
     assert {tuple(job["images"]) for job in machine.jobs if job["job"] == "measure"} == {(str(tmp_path / "a.jpg"),)}
 

@@ -137,7 +137,7 @@ def test_a_folder_of_frames_with_one_missing_and_one_broken(detections: Path, tm
     for frame in range(1, 31):
         if frame != 12:
             Image.fromarray(frame_image(frame)).save(folder / f"{frame:06d}.png")
-    (folder / "000020.png").write_bytes(b"no picture")
+    (folder / "000020.png").write_bytes(b"not an image")
     result = CliRunner().invoke(app, ["track", str(folder), "--detections", str(detections), "--json"])
     assert result.exit_code == 1
     rows = [json.loads(line) for line in result.stdout.splitlines()]

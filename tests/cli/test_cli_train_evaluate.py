@@ -61,7 +61,7 @@ def test_evaluate_names_what_it_cannot_read_and_goes_on(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = write_shapes(tmp_path / "more", {"cross": 3, "disc": 3}, seed=9)
-    (more / "disc" / "torn.png").write_bytes(b"not a picture")
+    (more / "disc" / "torn.png").write_bytes(b"not an image")
     report = tmp_path / "report"
     assert status(["evaluate", str(run), str(more), "--split", "all", "--json", "--report", str(report)]) == 1
     output = capsys.readouterr()

@@ -316,7 +316,7 @@ def test_a_fixed_copy_is_sound_and_the_original_untouched(planted: Planted, tmp_
     (gone,) = folder.rglob("train2.png")
     gone.unlink()
     (broken,) = folder.rglob("train5.png")
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"not an image")
     before = _digests(folder)
     repaired = apply_fixes(check_data(folder))
     assert [(each.kind, each.object) for each in repaired.remaining] == [("outside", 4)]
@@ -369,7 +369,7 @@ def test_class_folders(tmp_path: Path) -> None:
     shutil.copyfile(tmp_path / "train/cat/1.png", tmp_path / "train/dog/11.png")
     shutil.copyfile(tmp_path / "train/cat/2.png", tmp_path / "val/cat/12.png")
     scene(3).resize((320, 240)).save(tmp_path / "val/cat/13.jpg")
-    (tmp_path / "train/dog/0.png").write_bytes(b"no picture")
+    (tmp_path / "train/dog/0.png").write_bytes(b"not an image")
     assert _found(tmp_path) == [
         ("unreadable", "0.png", None),
         ("same-elsewhere", "2.png", None),

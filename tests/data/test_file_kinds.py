@@ -71,6 +71,9 @@ def test_transport_streams_of_each_packet_size_and_begun_anywhere(parity: int) -
         (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", None),
         (b"8BPS\0\1", "Photoshop"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg">', "SVG"),
+        (b"<!-- a - b -- c -->\n<!DOCTYPE svg>\n<!----><svg:svg>", "SVG"),
+        (b"<!-- <svg> -->", None),
+        pytest.param(290 * b"<!---->" + b"<html>", None, id="nothing but comments"),
         (b"<html><body><p>404 not found</p>", None),
     ],
 )

@@ -295,7 +295,7 @@ def test_unreadable_images_are_left_out_and_named(tmp_path: Path) -> None:
     four(tmp_path)
     half, text = tmp_path / "train/a/2.png", tmp_path / "train/b/9.png"
     half.write_bytes(half.read_bytes()[:70])  # a whole header, half the pixels
-    text.write_text("no picture")
+    text.write_text("not an image")
     findings = check(tmp_path)
     assert list(findings.unusable) == [half, text]
     first, second, third = findings.warnings()

@@ -70,7 +70,7 @@ def test_files_keep_their_order_and_their_names(tmp_path: Path) -> None:
 def test_folder_is_read_below_in_natural_order(tmp_path: Path) -> None:
     for name in ["10.png", "9.png", "sub/b/1.png", "sub/2.PNG", ".hidden.png", ".git/x.png", "__MACOSX/x.png"]:
         save_image(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     expected = ["9.png", "10.png", "sub/2.PNG", "sub/b/1.png"]
     assert names(str(tmp_path)) == [str(tmp_path / name) for name in expected]
 
@@ -135,7 +135,7 @@ def test_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pyte
 def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ["1.png", "2.png", "10.png", "in/3.png", "in/deep/4.png", ".h/5.png"]:
         save_image(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     monkeypatch.chdir(tmp_path)
     assert names("*.png") == ["1.png", "2.png", "10.png"]
     assert names("[12].png") == ["1.png", "2.png"]

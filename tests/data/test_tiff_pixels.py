@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from hubel.data.image_io import read_image, read_size
 from hubel.errors import ImageError
@@ -229,3 +230,13 @@ def test_previews_in_raw_files_are_not_taken_for_the_image(tags: dict[int, list[
     data = tiff(COLORS, 2, 8, **{str(tag): content for tag, content in tags.items()})
     with pytest.raises(ImageError, match="a camera's raw file, of which only a preview could be read"):
         read_image(data)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(2, "a preview"), (11, 1.0), (7, b"\1")])
+def test_a_tag_of_another_type_than_it_has_is_passed_over(kind: int, value: object) -> None:
+    tags = ImageFileDirectory_v2()
+    tags.tagtype[254], tags.tagtype[330] = kind, 4
+    tags[254], tags[330] = value, 8
+    file = io.BytesIO()
+    Image.fromarray(RAMP).save(file, "TIFF", tiffinfo=tags)
+    assert difference(file.getvalue(), GREY) == 0

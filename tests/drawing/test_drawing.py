@@ -107,7 +107,7 @@ def test_small_images_are_enlarged_and_others_keep_their_size(size, expected):
     drawn = draw_class_scores(Image.new("RGB", size, (0, 128, 0)), SCORES)
     assert drawn.size == expected
     above_the_panel = np.asarray(drawn)[: int(0.52 * expected[1])]
-    assert (above_the_panel == (0, 128, 0)).all(axis=2).any(), "the picture is seen"
+    assert (above_the_panel == (0, 128, 0)).all(axis=2).any(), "the image is seen"
 
 
 def test_panel_grows_with_the_image():

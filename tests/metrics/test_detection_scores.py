@@ -146,7 +146,7 @@ def test_the_confusion_matrix_is_supervision_s_where_no_object_has_rivals():
     judged = ConfusionMatrix.from_tensors(given, true, list(CLASSES), conf_threshold=0.25, iou_threshold=0.5).matrix
     confusion = score_detection(labelled, found, CLASSES).confusion
     np.testing.assert_array_equal(confusion, judged)
-    assert (confusion[[0, 0, 0, 3, 3], [0, 1, 3, 0, 1]] > 4).all(), "the pictures show every kind of mistake"
+    assert (confusion[[0, 0, 0, 3, 3], [0, 1, 3, 0, 1]] > 4).all(), "the images show every kind of mistake"
 
 
 A, B, C = [0.0, 0, 10, 10], [20.0, 20, 30, 30], [50.0, 50, 90, 90]

@@ -91,11 +91,11 @@ def _start(ray: Any, folder: str) -> None:
                 ray.shutdown()
                 ray.init(**given)
     except Exception as error:  # it has no class of its own
-        message = f"the Ray cluster {address} does not respond" if address else "ray failed to start"
+        message = f"the Ray cluster {address} does not respond" if address else "Ray failed to start"
         hint = "start it, or unset RAY_ADDRESS" if address else "try again when the machine is less busy"
         raise DataError(f"{message}: {str(error).splitlines()[0]}", hint) from error
     if not address and ray.util.get_node_ip_address() != "127.0.0.1":
-        message = "ray has been imported already and would listen on the network"
+        message = "Ray has been imported already and would listen on the network"
         raise DataError(message, "import it later, or call ray.init yourself")
 
 
@@ -144,7 +144,7 @@ def predict_blocks(ray: Any, pool: ActorPool, blocks: Sequence[Block], *work: An
         for row in pipeline.iter_rows():
             yield json.loads(row["outcome"])
     except ray.exceptions.RayError as error:
-        message = f"ray failed: {str(error).strip().splitlines()[-1]}"
+        message = f"Ray failed: {str(error).strip().splitlines()[-1]}"
         raise DataError(message, "repeat the command: finished shards are kept") from error
 
 

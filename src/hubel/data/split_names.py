@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -85,6 +86,7 @@ def split_folders(folders: Iterable[Path]) -> dict[Path, str]:
     return {parent / name: split for parent, names in beside.items() for name, split in splits_among(names).items()}
 
 
+@lru_cache(maxsize=4096)  # the same folders lead to each of many files
 def _parts(name: str) -> tuple[str | None, tuple[str, ...]]:
     """The split in a name, if one word of it is a split's, and the other words that mean something."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()  # TrainingSet

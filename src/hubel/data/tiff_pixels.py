@@ -77,7 +77,8 @@ def unread_layout(image: Image.Image) -> str | None:
 def is_camera_raw(image: Image.Image, prefix: bytes) -> bool:
     """True for NEF, CR2, DNG, ARW and the like: TIFFs in which the image that Pillow opens is a preview."""
     tags = _tags(image)
-    is_preview = bool(tags.get(_SUBFILE_TYPE, 0) & 1) and _SUB_DIRECTORIES in tags
+    kind = tags.get(_SUBFILE_TYPE)
+    is_preview = isinstance(kind, int) and bool(kind & 1) and _SUB_DIRECTORIES in tags  # a damaged tag is of any type
     return is_preview or _DNG_VERSION in tags or prefix[8:10] == b"CR"
 
 

@@ -52,8 +52,8 @@ def check_record(record: Mapping[str, Any], origin: str) -> None:
     _check(prepared, _PREPROCESSING, origin, "preprocessing.")
     pixels = prepared["height"] * prepared["width"]
     if pixels > _MOST_PIXELS:
-        limit = f"more than the limit of {_MOST_PIXELS / 1e6:.0f} megapixels"
-        raise ModelError(f"{origin}: its input would have {pixels / 1e6:.0f} megapixels, {limit}", _AGAIN)
+        limit = f"more than the limit of {_MOST_PIXELS:,}"
+        raise ModelError(f"{origin}: its input would have {pixels:,} pixels, {limit}", _AGAIN)
     channels = prepared.get("channels", 3)
     disagreements = (
         (len(record["classes"]), record["num_classes"], "names {} classes for {} outputs"),

@@ -231,6 +231,7 @@ def test_a_converted_copy_inside_the_data_set_is_not_read_again(tmp_path: Path) 
     assert len(read_annotations(tmp_path / "set" / "coco").images()) == 1
     (tmp_path / "parent").mkdir()
     (tmp_path / "set" / "coco").rename(tmp_path / "parent" / "coco")
+    (tmp_path / "parent" / "again").symlink_to(tmp_path / "parent")  # the last folder before the copies are looked at
     assert len(read_annotations(tmp_path / "parent").images()) == 1
 
 

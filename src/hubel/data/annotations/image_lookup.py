@@ -299,17 +299,16 @@ def visible_files(root: Path, max_depth: int | None = None) -> Iterator[tuple[Pa
         folder = waiting.pop()
         with contextlib.suppress(OSError):
             status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            files, folders = _listed(folder)
-            has_images = has_images or any(map(_is_image, files))
-            yield folder, files
-            if len(folder.relative_to(root).parts) != max_depth:
-                inner = [each for each in folders if not is_own_output(each)]
-                written = [each for each in inner if is_written_data(each)]
-                copies += written
-                waiting += [each for each in reversed(inner) if each not in written]
+            if (identity := (status.st_dev, status.st_ino)) not in seen:
+                seen.add(identity)
+                files, folders = _listed(folder)
+                has_images = has_images or any(map(_is_image, files))
+                yield folder, files
+                if len(folder.relative_to(root).parts) != max_depth:
+                    inner = [each for each in folders if not is_own_output(each)]
+                    written = [each for each in inner if is_written_data(each)]
+                    copies += written
+                    waiting += [each for each in reversed(inner) if each not in written]
         if not waiting and not has_images:
             waiting, copies = list(reversed(copies)), []
 

@@ -79,7 +79,7 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES, on_guess: Callable[[Path,
     try:
         text, guessed = decode_file(read_bytes(path, limit))
     except UnicodeError as error:
-        raise DataError(f"{path}: is not text in UTF-8, UTF-16 or Windows-1252", _AS_UTF8) from error
+        raise DataError(f"{path}: is not text in an encoding that can be told", _AS_UTF8) from error
     if guessed and on_guess is not None:
         on_guess(path, guessed)
     return text

@@ -88,9 +88,9 @@ def _json_regions(reader: AnnotationReader, file: Path) -> _Regions:
             name = parse.name(entry["filename"], "filename")
             regions = entry["regions"]
             yield name, "", None
-            rows = list(regions.values()) if isinstance(regions, dict) else [regions]
-            rows = regions if isinstance(regions, list) else rows
-            for index, row in enumerate(rows, 1):
+            if isinstance(regions, dict):
+                regions = list(regions.values())
+            for index, row in enumerate(regions if isinstance(regions, list) else [regions], 1):
                 yield name, f"image {name}, region {index}", partial(_parse_region, reader, row)
 
 
