@@ -159,7 +159,7 @@ def test_a_listing_names_what_predict_would_open(tmp_path: Path) -> None:
     odd = [folder / "line\nbreak.png", Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")), folder / "[1].png"]
     for path in odd:
         path.touch()
-    (tmp_path / "more.txt").write_text(f"{folder / 'cross' / '1.png'}\n\n{folder}/*/2.png\r\nnot-there.jpg\n")
+    (tmp_path / "more.txt").write_text(f"# more\nin/cross/1.png\n\n{folder}/*/2.png\r\nnot-there.jpg\n")
     (tmp_path / "empty").mkdir()
     sources = [str(folder), str(tmp_path / "more.txt"), str(tmp_path / "empty"), f"{tmp_path}/no*.png"]
     listing = write_listing(tmp_path / "sources.jsonl", sources, 4)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.bounded import load_json
+from hubel.data.source_lists import list_file, listed_sources
 from hubel.data.sources import file_names
 from hubel.errors import DataError
 from hubel.fileio import atomic_write, json_line
@@ -128,17 +129,17 @@ class Listing:
 
 
 def _named_in_lists(sources: Iterable[str]) -> Iterator[str]:
-    """The sources, with each text file replaced by those that it names, one per line."""
+    """The sources, with each list replaced by those that it names; a list that cannot be read ends all."""
     for source in sources:
-        if not source.lower().endswith(_LIST_SUFFIX):
+        file = list_file(source)
+        if file is None and not source.lower().endswith(_LIST_SUFFIX):
             yield source
             continue
         try:
-            with Path(source).open(encoding="utf-8", errors="surrogateescape") as lines:
-                yield from filter(None, (line.rstrip("\r\n") for line in lines))
-        except OSError as error:
-            message = f"{source} cannot be read: {error.strerror or error}"
-            raise DataError(message, "pass a text file with one path per line") from error
+            yield from (name for _, name in listed_sources(file or Path(source)))
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text in UTF-8 or UTF-16"
+            raise DataError(f"{source} cannot be read: {reason}", "pass a text file with one path per line") from error
 
 
 def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:

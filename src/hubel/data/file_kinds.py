@@ -86,9 +86,7 @@ _VIDEO_PREFIXES = (
 _BARE_VIDEO = re.compile(rb"\x00{2,3}\x01(?:[\x09\x27\x47\x67]|[\x40\x42\x44\x46]\x01)")
 _NETPBM = re.compile(rb"P[1-6][\s#]")
 # A comment ends at its first "-->": where it may end at any, a file of comments takes for ever.
-_SVG = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:[^-]|-(?!->))*-->\s*|<!DOCTYPE svg[^>]*>\s*)*<(?:svg:)?svg[\s>/]"
-)
+_SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:[^-]|-(?!->))*-->\s*|<!DOCTYPE svg[^>]*>\s*)*<(?:svg:)?svg[\s>/]")
 _READ = frozenset({"JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "JPEG 2000", "AVIF", "HEIC", "Netpbm"})
 
 

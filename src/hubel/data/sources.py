@@ -141,7 +141,7 @@ def file_names(sources: Iterable[str]) -> Iterator[str]:
     for source in sources:
         if _is_webcam(source):
             raise UsageError(f"{source} is a webcam, or a file that does not exist", "pass files or folders")
-        if source == "-" or is_address(source):
+        if source == "-" or (is_address(source) and file_of_address(source) is None):
             raise UsageError(f"{source} is not a file or folder", "pass files or folders")
         for found in _found(source):
             yield found if isinstance(found, str) else str(found.source)
