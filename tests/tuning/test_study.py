@@ -42,12 +42,8 @@ def score(trial: Trial, fold: int) -> tuple[float, float]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def empty(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A record without trials, whose tables take a second to make, copied instead."""
-    path = tmp_path_factory.mktemp("empty") / "study.db"
-    with quiet():
-        Record(path)
-    EMPTY.append(path)
+def empty(empty_study: Path) -> None:
+    EMPTY.append(empty_study)
 
 
 def search(path: Path, space: Space = SPACE) -> Search:

@@ -24,7 +24,6 @@ from hubel.errors import DataError, MissingExtraError, UsageError
 from hubel.training import feature_cache
 from hubel.training.train import complete_config, read_run_data
 from hubel.tuning import running
-from hubel.tuning import tune as module
 from hubel.tuning.fold_training import Shared, train_fold
 from hubel.tuning.result import TuneResult
 from hubel.tuning.space import NOT_TAKEN
@@ -44,33 +43,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_shapes(root / "val", {"cross": 4, "disc": 4}, seed=1)
     write_shapes(root / "test", {"cross": 3, "disc": 3}, seed=2)
     return root
-
-
-@pytest.fixture(scope="module")
-def empty_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A record without trials: its tables take a second to make."""
-    from hubel.tuning.study import Record, quiet
-
-    path = tmp_path_factory.mktemp("study") / "study.db"
-    with quiet():
-        Record(path)
-    return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def made_at_once(empty_study: Path) -> Any:
-    """New searches begin with a copy of the empty record."""
-    make = module.make_search_folder
-
-    def with_record(*arguments: Any) -> Path:
-        folder = make(*arguments)
-        for each in (folder, *folder.glob("without-*")):
-            shutil.copyfile(empty_study, each / "study.db")
-        return folder
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "make_search_folder", with_record)
-        yield
 
 
 @pytest.fixture(scope="module")
