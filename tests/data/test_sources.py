@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hubel.data.file_listing import natural_order
-from hubel.data.sources import expand, is_missing
+from hubel.data.sources import expand, is_missing, is_stream
 from hubel.errors import ImageError
 
 
@@ -201,6 +201,8 @@ def test_a_home_and_a_files_address(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert [each.source for each in expand([name])] == [str(path)]
         assert not is_missing(name)
     assert is_missing("~/nobody.png") and is_missing("file:///nobody.png")
+    path.rename(tmp_path / "a.mjpeg")
+    assert is_stream("~/a.mjpeg") and is_stream((tmp_path / "a.mjpeg").as_uri())
 
 
 def test_images_in_memory() -> None:

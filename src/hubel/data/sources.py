@@ -118,7 +118,7 @@ def is_missing(name: str) -> bool:
 def is_stream(source: object) -> bool:
     """Check if a source has as many images as time passes, or as a video has frames: a webcam, or a video's name."""
     if isinstance(source, str | Path):
-        name = str(source)
+        name = _of_shell(str(source)) or str(source)
         if is_address(name):
             return _is_stream_address(name)
         return (_is_video(name) and not _is_folder(name)) or _is_webcam(name)
