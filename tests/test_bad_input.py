@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import struct
 import subprocess
 import sys
@@ -80,7 +79,7 @@ def _write_bad(folder: Path) -> dict[str, str]:
         "link.jpg": "broken link",
         "loop.jpg": "broken link",
     }
-    if os.geteuid() != 0:
+    if os.name != "nt" and os.geteuid() != 0:
         _photograph().save(folder / "secret.jpg")
         (folder / "secret.jpg").chmod(0)
         reasons["secret.jpg"] = "permission"
@@ -111,6 +110,7 @@ main()
 
 def _peak_bytes(status: Path) -> int:
     if not status.exists():  # not Linux
+        resource = pytest.importorskip("resource", reason="Windows keeps no peak of children")
         return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
     return 1024 * int(line.split()[1])

@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import zipfile
@@ -22,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 import hubel
+from full_disk import disk_full_at
 from hubel.cli.main import main
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
@@ -426,13 +426,8 @@ def test_agreement_is_judged_by_precision_and_best_class() -> None:
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     lenet: Path, format: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # No file may grow beyond this: writes fail as on a full disk, in the C++ libraries too.
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    try:
+    with disk_full_at(20_000):
         code, out, err = _main(capfd, "export", lenet, "--format", format, "--out", tmp_path / "deploy" / "digits")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(_without_activity(err)) == 2, err
     message, hint = _without_activity(err)
     assert (code, out) == (1, "")

@@ -14,7 +14,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -24,6 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from hubel.benchmark.worker import _peak_resident_bytes
 
 HERE = Path(__file__).resolve().parent
 _HANGS_SECONDS = 120
@@ -111,7 +112,7 @@ class Session:
 
 def _megabytes() -> float:
     """Peak of the process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return _peak_resident_bytes() / 2**20
 
 
 def _work(name: str, seed: int, first: int, count: int, until: float, keep: str, pipe: Any) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from test_train import QUICK, learned, quick_arguments, start, wait_for_epoch
 from torchvision.transforms import v2
 
 from drawn_shapes import write_shapes
+from full_disk import disk_full_at
 from hubel.data.image_io import read_image, read_size
 from hubel.data.loader import BatchDataset, EpochSampler, PixelCache, disk_block, make_dataloader, memory_block
 from hubel.data.preprocessing import Preprocessing
@@ -119,17 +117,6 @@ def test_an_image_that_has_changed_its_size_is_not_kept() -> None:
     cache.put(0, np.zeros((3, 2, 1), np.uint8))
     cache.put(1, np.zeros((3, 2, 1), np.uint8))
     assert cache.get(0) is None and cache.get(1) is None
-
-
-@contextmanager
-def disk_full_at(size: int) -> Iterator[None]:
-    """The kernel refuses files over this size: of all ways to run out of disk the one that a test can have."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_room_is_found_in_memory_then_on_disk_then_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from full_disk import disk_full_at
 from hubel.errors import DataError, ModelError
 from hubel.tuning.space import Choices, Range, Space
 from hubel.tuning.study import Record, Search, importances, quiet
@@ -151,13 +151,9 @@ def test_on_a_full_disk_the_record_stays_whole(
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # Optuna tries again a few times
     path = tmp_path / "study.db"
     search(path).run(2, score)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as a full disk, for this process
-    try:
-        with pytest.raises(DataError, match="study.db cannot be written: .*(full|I/O)") as raised:
-            search(path).run(TRIALS, score)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    full = pytest.raises(DataError, match="study.db cannot be written: .*(full|I/O)")
+    with disk_full_at(4096), full as raised:
+        search(path).run(TRIALS, score)
     assert "continue with --resume" in raised.value.hint
     assert search(path).run(TRIALS, score) == unbroken
 
