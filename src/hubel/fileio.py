@@ -146,9 +146,11 @@ def _not_written(path: Path, error: OSError) -> DataError:
 
 def check_exists(path: Path) -> None:
     """Raise :class:`DataError` if there is no such file or folder; one that may not be looked at is not judged."""
-    with contextlib.suppress(OSError):
-        if path.exists():
-            return
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        is_there = error.errno != errno.ENAMETOOLONG
+    if not is_there:
         raise DataError(f"{path} does not exist", "check the spelling and the folder")
 
 

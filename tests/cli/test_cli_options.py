@@ -116,6 +116,18 @@ for words in json.loads(sys.argv[1]):
     assert errors == [f"error: {said}" for _, said in WRONG_NAMES]
 
 
+@pytest.mark.parametrize("words", [["summary"], ["export", "--format", "onnx"], ["train"], ["data", "check"]])
+def test_names_longer_than_any_file_s_are_not_called_a_bug(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "a" * 300])
+    assert ended.value.code == 1
+    message, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert re.match(r"error: a{300} (does not exist|is neither an existing folder nor)", message)
+    assert "bug" not in hint
+
+
 def test_defaults_are_described_from_the_tables_that_hold_them() -> None:
     assert (
         describe_default("epochs")

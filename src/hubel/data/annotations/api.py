@@ -99,10 +99,10 @@ def write_annotations(
 
 def detect_formats(path: Path) -> Found:
     """The label files of a folder by format, or a single file by its own; raises DataError if there is no ``path``."""
+    check_exists(path)
     if path.is_file():
         entry = _sniff(path)
         return {entry.name: [(_split_of(path, path.parent, {}), path)]} if entry else {}
-    check_exists(path)
     found: Found = defaultdict(list)
     text_folders: list[Path] = []
     image_folders: list[Path] = []

@@ -23,6 +23,7 @@ _KANA = re.compile(rb"\x82[\x9f-\xf1]|\x83[\x40-\x96]")  # of Shift JIS
 _FREQUENT = re.compile(rb"[\xb0-\xd7][\xa1-\xfe]")  # characters of GB 2312, which sorts the rare ones behind these
 _CYRILLIC = re.compile(rb"[\xc0-\xff\xa8\xb8]+")  # letters of Windows-1251
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+_JUDGED = 1 << 20  # bytes from the first beyond ASCII, whose letters tell what text is in
 
 
 def decode_text(data: bytes) -> str:
@@ -55,14 +56,16 @@ def guess_encoding(data: bytes) -> str:
     Japanese has kana, which hardly anything else is read as; Chinese consists of the frequent characters in the first
     half of GB 2312; Cyrillic words consist of bytes beyond ASCII, which stand alone in Western languages.
     """
-    if _KANA.search(data) and _is(data, "cp932"):
+    first = _BEYOND_ASCII.search(data)
+    judged = data[first.start() : first.start() + _JUDGED] if first else b""
+    if _KANA.search(judged) and _is(data, "cp932"):
         return "cp932"
     if _is(data, "gb18030"):
-        characters = [letter for letter in data.decode("gb18030") if letter > "\x7f"]
+        characters = [letter for letter in judged.decode("gb18030", "ignore") if letter > "\x7f"]
         frequent = sum(bool(_FREQUENT.match(letter.encode("gb2312", "replace"))) for letter in characters)
         if 3 * frequent >= 2 * len(characters):
             return "gb18030"
-    words = _BEYOND_ASCII.findall(data)
+    words = _BEYOND_ASCII.findall(judged)
     if all(map(_CYRILLIC.fullmatch, words)) and sum(map(len, words)) >= 3 * len(words):
         return "cp1251"
     return "cp1252"
