@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import av
 import numpy as np
@@ -129,10 +130,15 @@ def test_a_video_on_a_web_server_is_read_whole_and_once(file_server: str, path: 
     assert numbers == list(range(1, FRAMES + 1))
 
 
-def test_tracking_takes_addresses(file_server: str) -> None:
+def test_tracking_takes_addresses(file_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = open_video(file_server, 25, pytest.fail)
     assert video.source == file_server
     assert sum(1 for _ in video.frames) == FRAMES
+    (tmp_path / "a b.ts").write_bytes(STREAM)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ((tmp_path / "a b.ts").as_uri(), "~/a b.ts"):
+        video = open_video(name, 25, pytest.fail)
+        assert (video.source, next(video.frames).number) == (str(tmp_path / "a b.ts"), 1)
 
 
 def test_nobody_there() -> None:

@@ -109,7 +109,7 @@ def every_nth_frame(images: Iterable[ImageSource], every: int) -> Iterator[Image
 
 def is_missing(name: str) -> bool:
     """Check if a name cannot stand for an image: nothing has it, and it is not a pattern, a webcam or an address."""
-    if (path := _of_shell(name)) is not None:
+    if (path := local_path(name)) is not None:
         return is_missing(path)
     is_there = name == "-" or _exists(name) or list_file(name) is not None
     return not (is_there or _is_webcam(name) or glob.has_magic(name) or "://" in name)
@@ -118,7 +118,7 @@ def is_missing(name: str) -> bool:
 def is_stream(source: object) -> bool:
     """Check if a source has as many images as time passes, or as a video has frames: a webcam, or a video's name."""
     if isinstance(source, str | Path):
-        name = _of_shell(str(source)) or str(source)
+        name = local_path(str(source)) or str(source)
         if is_address(name):
             return _is_stream_address(name)
         return (_is_video(name) and not _is_folder(name)) or _is_webcam(name)
@@ -152,7 +152,7 @@ def _found(name: str) -> Iterator[str | ImageSource]:
     if not name.strip():
         error = ImageError(f"the name of a source is empty: {name!r}", "pass an image, a folder or a video")
         yield _failed(name, error)
-    elif (path := _of_shell(name)) is not None:
+    elif (path := local_path(name)) is not None:
         yield from _found(path)
     elif is_address(name):
         yield from _at_address(name)
@@ -180,8 +180,8 @@ def _found(name: str) -> Iterator[str | ImageSource]:
         yield from [name] if there is None else _found(there)
 
 
-def _of_shell(name: str) -> str | None:
-    """The file of ``~/a.jpg``, which shells expand unless it is quoted, and of ``file:///a.jpg``; else ``None``."""
+def local_path(name: str) -> str | None:
+    """The path of ``~/a.jpg``, which shells expand unless it is quoted, and of ``file:///a.jpg``; else ``None``."""
     path = file_of_address(name)
     if path is None and name.startswith("~") and not _exists(name):
         path = os.path.expanduser(name)  # noqa: PTH111 – it may be a pattern

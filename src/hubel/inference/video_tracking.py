@@ -19,6 +19,7 @@ from hubel.data import video_reader
 from hubel.data.addresses import is_address, redacted
 from hubel.data.live_video import address_frames
 from hubel.data.mot import MotBoxes, read_mot_text
+from hubel.data.sources import local_path
 from hubel.data.video_frames import StillFrames, VideoFrames
 from hubel.errors import HubelError, ImageError, UsageError
 from hubel.inference.pipeline import prefetch
@@ -108,6 +109,7 @@ def open_video(source: str, rate: float, on_error: OnError) -> VideoSource:
     Raises:
         ImageError: it does not exist, is not a video, or has no images.
     """
+    source = local_path(source) or source
     path = Path(source)
     if not source.strip():
         raise ImageError(f"the name of a video is empty: {source!r}", "pass a video, a folder of frames, or a number")
