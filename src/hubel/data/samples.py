@@ -114,7 +114,7 @@ class ImageDataset:
         if unknown := [self.classes[label] for label in sorted(used) if new[label] == BACKGROUND]:
             what = "classes" if whole else "objects of classes"
             message = f"{self.root} has {what} that the model does not know: {listing(unknown)}"
-            hint = f"the model knows {listing(list(classes))}; rename or remove the{' folders' if whole else 'm'}"
+            hint = f"rename or remove the{' folders' if whole else 'm'}: the model knows {listing(list(classes))}"
             raise DataError(message, hint)
 
         def remapped(sample: Sample) -> Sample:

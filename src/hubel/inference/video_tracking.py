@@ -330,7 +330,7 @@ def track(
         DataError, ImageError, ModelError, WeightsError: a file or the model is invalid.
     """
     if (model is None) == (detections is None):
-        raise UsageError("pass exactly one of model= and detections=", "model=RUN or detections=det.txt")
+        raise UsageError("a video is tracked with either a model or detections", "pass model=RUN or detections=det.txt")
     method = create_tracker(tracker, **parameters)
     boxes = None if detections is None else read_mot_text(Path(detections))
     if boxes is not None and conf is not None:

@@ -37,6 +37,6 @@ def create_tracker(name: str, **parameters: Any) -> Tracker:
     for parameter in parameters:
         if parameter not in known:
             near = suggestion(parameter, known)
-            hint = f"did you mean {near}?" if near else f"it has {describe(kind.Parameters)}"
+            hint = f"did you mean {near}?" if near else f"choose from {describe(kind.Parameters)}"
             raise UsageError(f"{name} has no parameter {parameter!r}", hint)
     return kind(kind.Parameters(**parameters))

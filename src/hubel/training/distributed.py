@@ -327,7 +327,7 @@ def report_error_once(processes: DistributedContext) -> Iterator[None]:
         if _is_connection_error(error):
             raise DataError(
                 f"another process of this training exited unexpectedly: {str(error).splitlines()[0]}",
-                "often memory ran out or a machine is unreachable: check its log, then continue with --resume",
+                "check its log, then continue with --resume: often memory ran out or a machine is unreachable",
             ) from error
         raise
 

@@ -344,7 +344,7 @@ def worker_deaths_explained() -> Iterator[None]:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise DataError(
             f"a data-loading worker exited unexpectedly: {error}",
-            "often memory ran out: continue with --resume, or start again with fewer --workers",
+            "continue with --resume, or start again with fewer --workers: often memory ran out",
         ) from error
 
 

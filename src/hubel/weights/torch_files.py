@@ -99,7 +99,7 @@ def read_torch(path: Path) -> Any:
             if "TorchScript" in str(error):
                 raise WeightsError(
                     f"{path} is a TorchScript program, not weights",
-                    "where it was made: torch.save(model.state_dict(), ...)",
+                    "save the weights where it was made: torch.save(model.state_dict(), ...)",
                 ) from error
             raise WeightsError(f"{path} is truncated or damaged: {first_line(error)}", DOWNLOAD_AGAIN) from error
 
