@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -80,6 +81,11 @@ def test_copies_of_an_image_are_in_its_fold(tmp_path: Path) -> None:
     assert read_folds(tmp_path, samples, data.root).parts == folds.parts
     with pytest.raises(DataError, match="lacks images that the search uses: "):
         read_folds(tmp_path, samples[:-1], data.root)
+    name = samples[0].path.relative_to(data.root).as_posix()
+    for parts in ([[name]], [[name], []], [[name], [name]]):
+        (tmp_path / "folds.json").write_text(json.dumps({str(number): part for number, part in enumerate(parts)}))
+        with pytest.raises(DataError, match=r"folds\.json is damaged"):
+            read_folds(tmp_path, samples, data.root)
 
 
 def with_objects(images: int) -> list[Sample]:

@@ -54,6 +54,7 @@ augmentation: [none, "flip,crop", [crop, flip], alexnet]
         ("augmentation: [crop, watercolor]", "unknown augmentation 'watercolor'", "choose from: "),
         ("unfreeze_from: [stem]", "--unfreeze-from stem: the network has no layer of that name", "choose from "),
         ("epochs: {low: 9, high: 3}", "epochs: low, 9, is not below high, 3", "write a range"),
+        ("learning_rate: {low: 0.1, high: .inf}", "learning_rate: a range to inf is too wide", "end it at"),
         ("epochs: {low: 3}", "epochs: a range has low and high", "write a range"),
         ("epochs: {low: 3, high: 9, step: 2}", "epochs: a range has low and high", "write a range"),
         ("weight_decay: {low: 0, high: 1, log: true}", "a range from 0 has no logarithm", "start above 0"),

@@ -163,8 +163,8 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
     with pytest.raises(KeyboardInterrupt):
         tune(data, out=out, **SEARCH)
     assert f"continue with: hubel tune {data} --resume --out {out} --trials 3" in capsys.readouterr().err
-    again = tune(data, out=out, resume=True, trials=3)
-    assert [trial.scores for trial in again.trials] == [trial.scores for trial in result.trials]
+    again = tune(data, out=out, resume=True)
+    assert [trial.scores for trial in again.trials] == [trial.scores for trial in result.trials], "as many as before"
     assert [trial.settings for trial in again.trials] == [trial.settings for trial in result.trials]
     assert again.sentences[0] == result.sentences[0]
     assert not list(out.glob(".trial*")), "trained folds leave nothing"
@@ -217,7 +217,7 @@ def test_a_time_budget_ends_the_search_after_the_defaults(data: Path, tmp_path: 
         ({"folds": 1}, UsageError, "folds = 1: it is at least 2"),
         ({"folds": 30}, DataError, "class cross has 24 images, of which only 23 differ: fewer than 30 folds"),
         ({"trials": 0}, UsageError, "trials = 0: it is at least 1"),
-        ({"minutes": -1.0}, UsageError, "minutes = -1: it is a number greater than 0"),
+        ({"minutes": -1.0}, UsageError, "minutes = -1.0: it is a number greater than 0"),
         ({"space": {"learning_rte": [1]}}, UsageError, "learning_rte: there is no such option"),
         ({"patience": 3}, UsageError, "patience is for hubel train"),
         ({"resume": True}, DataError, "there is no search to resume"),
@@ -237,7 +237,15 @@ def test_editors_complete_its_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["data: 3", "options: {}\nspace: {}", "- a", "data: x\nspace: {epochs: 3}\noptions: {}"]
+    "damage",
+    [
+        "data: 3",
+        "options: {}\nspace: {}",
+        "- a",
+        "data: x\nspace: {epochs: 3}\noptions: {}",
+        "data: x\nspace: {3: [1]}\noptions: {}",
+        "data: x\nspace: {}\noptions: {}\ntrials: [9]",
+    ],
 )
 def test_a_damaged_search_is_a_sentence(result: TuneResult, data: Path, tmp_path: Path, damage: str) -> None:
     shutil.copytree(result.folder, tmp_path / "search")

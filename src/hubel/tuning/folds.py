@@ -157,8 +157,12 @@ def read_folds(folder: Path, samples: Sequence[Sample], root: Path) -> Folds:
         DataError: there is no such record, or images of it are missing.
     """
     recorded = read_splits(folder / FOLDS_FILE)
+    names = [name for part in recorded.values() for name in part]
+    if len(recorded) < 2 or not all(recorded.values()) or len(set(names)) < len(names):
+        message = f"{folder / FOLDS_FILE} is damaged: it has no two folds, or an image twice"
+        raise DataError(message, "start a new search without --resume")
     here = {sample.path.relative_to(root).as_posix(): sample for sample in samples}
-    if missing := [name for names in recorded.values() for name in names if name not in here]:
+    if missing := [name for name in names if name not in here]:
         message = f"{root} lacks images that the search uses: {listing(missing)}"
         raise DataError(message, "restore them, or start a new search without --resume")
     return Folds(tuple(tuple(here[name] for name in names) for names in recorded.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,16 @@ SEARCH_FILE = "search.yaml"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched: the options that all trainings have in common, the defaults, and the space."""
+    """What is searched: the options that all trainings have in common, the defaults, and the space.
+
+    ``trials`` and ``minutes`` are what was asked for when the search was begun.
+    """
 
     options: Mapping[str, Any]
     default: TrainingConfig
     space: Space
+    trials: int | None = None
+    minutes: float | None = None
 
     def config(self, settings: Mapping[str, Any]) -> TrainingConfig:
         """The resolved configuration of a training with these settings."""
@@ -77,6 +83,8 @@ def make_search_folder(base: Path, plan: Plan, folds: Folds, inner: Sequence[Fol
         "data": str(plan.default.data),
         "options": {name: values[name] for name in plan.options},
         "space": {name: described.to_json() for name, described in plan.space.items()},
+        "trials": plan.trials,
+        "minutes": plan.minutes,
     }
     with staged_directory(base) as staged:
         write_text(staged / SEARCH_FILE, yaml.safe_dump(content, sort_keys=False))
@@ -98,12 +106,26 @@ def recorded_plan(folder: Path) -> Plan:
     again = "start a new search without --resume"
     try:
         content = read_yaml(path)
-        data, options, space = Path(content["data"]), dict(content["options"]), dict(content["space"])
+        data, options, described = Path(content["data"]), dict(content["options"]), dict(content["space"])
+        trials, minutes = content.get("trials"), content.get("minutes")
+        check_asked(trials, minutes)
         default = complete_config(data, options)
-        return Plan(
-            options, default, make_space(space, options, lambda each: complete_config(data, {**options, **each}))
-        )
+        space = make_space(described, options, lambda each: complete_config(data, {**options, **each}))
+        return Plan(options, default, space, trials, minutes)
     except UsageError as error:
         raise DataError(f"{path}: {error.message}", again) from error
-    except (OSError, BoundError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise DataError(f"{path} is damaged: {error} is missing", again) from error
+    except BoundError as error:
         raise DataError(f"{path} is damaged: it {error}", again) from error
+    except (OSError, AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}", again) from error
+
+
+def check_asked(trials: Any, minutes: Any) -> None:
+    """Raise :class:`UsageError` unless the number of trials and the time are possible, or ``None``."""
+    hint = "see hubel tune --help"
+    if trials is not None and (not isinstance(trials, int) or trials < 1):
+        raise UsageError(f"trials = {trials!r:.40}: it is at least 1", hint)
+    if minutes is not None and (not isinstance(minutes, int | float) or not 0 < minutes < math.inf):
+        raise UsageError(f"minutes = {minutes!r:.40}: it is a number greater than 0", hint)

@@ -114,7 +114,7 @@ class RunningSearch:
             parts.append(f"best so far {best.estimate.mean:.4f}")
         if seconds := self._fold_seconds(trial):
             folds = (trials - trial.number) * len(self._folds) - fold
-            parts.append(f"at most {timedelta(seconds=round(min(time_left, folds * seconds)))} left")
+            parts.append(f"at most {timedelta(seconds=round(max(0.0, min(time_left, folds * seconds))))} left")
         return "  ".join(parts)
 
     def _ended(self) -> list[Trial]:

@@ -58,6 +58,7 @@ _NOT_SEARCHED = frozenset(
 NOT_TAKEN = ("patience", "tensorboard", "wandb", "mlflow", "log_steps")
 """Options of a training that a search has no use for: its trainings run to their last epoch, and keep no record."""
 
+_LARGEST = 1e15  # end of a range: whole numbers up to it are exact as floats, too
 _FORMS = "write a range, {low: 0.0001, high: 0.01, log: true}, or a list of choices, [cosine, one-cycle]"
 
 
@@ -101,7 +102,7 @@ def make_space(content: Mapping[str, Any], given: Collection[str], check: Check,
     """The space that a mapping of settings describes; ``where`` begins the messages. Raises as :func:`read_space`."""
     space: Space = {}
     for written, described in content.items():
-        name = written.replace("-", "_")
+        name = str(written).replace("-", "_")
         if name in _NOT_SEARCHED:
             raise UsageError(f"{where}{name} cannot be searched", f"choose from {', '.join(searchable())}")
         if name in given:
@@ -124,6 +125,9 @@ def _range(name: str, described: Mapping[str, Any], check: Check, where: str) ->
     numbers = [end for end in (low, high) if isinstance(end, int | float) and not isinstance(end, bool)]
     if len(numbers) < 2:
         raise UsageError(f"{where}{name}: only numbers have a range", f"list the choices, {name}: [{plain(low)}, …]")
+    if max(map(abs, numbers)) > _LARGEST:
+        message = f"{where}{name}: a range to {max(numbers)!r:.20} is too wide"
+        raise UsageError(message, f"end it at {_LARGEST:.0e} or below")
     if numbers[0] >= numbers[1]:
         raise UsageError(f"{where}{name}: low, {numbers[0]:g}, is not below high, {numbers[1]:g}", _FORMS)
     log = described.get("log", False)

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,7 +24,15 @@ from hubel.training.run_folder import in_use, latest_run_folder
 from hubel.training.train import RunData, read_run_data, with_options
 from hubel.training.train_options import TrainingOptions
 from hubel.tuning.folds import Folds, duplicate_groups, make_folds, read_folds
-from hubel.tuning.plan import SEARCH_FILE, Plan, make_search_folder, new_plan, outer_folder, recorded_plan
+from hubel.tuning.plan import (
+    SEARCH_FILE,
+    Plan,
+    check_asked,
+    make_search_folder,
+    new_plan,
+    outer_folder,
+    recorded_plan,
+)
 from hubel.tuning.report import write_tuning_report
 from hubel.tuning.result import TuneResult
 from hubel.tuning.space import NOT_TAKEN
@@ -52,7 +61,8 @@ def tune(
 
     Args:
         data: as for :func:`hubel.train`.
-        trials: their number, trial 0 included; 20 if no time is given either. Resumed, those of before count too.
+        trials: their number, trial 0 included; 20 if no time is given either. Resumed, those of before count too, and
+            where neither is given it is what it was.
         minutes: no fold is begun that would probably end later; trial 0 is trained on all folds in any case.
         folds: their number, at least 2.
         space: the settings to search, each with ``{"low": …, "high": …, "log": …}`` or a list of choices; or the YAML
@@ -73,11 +83,9 @@ def tune(
         MissingExtraError: Optuna is not installed.
         KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP; what was trained is kept and ``resume`` continues.
     """
-    for name, number, least in (("folds", folds, 2), ("trials", trials, 1)):
-        if number is not None and number < least:
-            raise UsageError(f"{name} = {number}: it is at least {least}", "see hubel tune --help")
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise UsageError(f"minutes = {minutes:g}: it is a number greater than 0", "see hubel tune --help")
+    if folds < 2:
+        raise UsageError(f"folds = {folds}: it is at least 2", "see hubel tune --help")
+    check_asked(trials, minutes)
     if given := [name for name in NOT_TAKEN if name in config]:
         raise UsageError(f"{given[0]} is for hubel train: a search does not use it", "leave it out")
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
@@ -88,9 +96,14 @@ def tune(
 
     base = Path(out) if out is not None else Path("runs") / f"{Path(data).resolve().name or 'run'}-tune"
     folder = latest_run_folder(base, SEARCH_FILE, "search") if resume else None
-    plan = recorded_plan(folder) if folder is not None else new_plan(Path(data), dict(config), space)
+    if folder is not None:
+        plan = recorded_plan(folder)
+    else:
+        plan = replace(new_plan(Path(data), dict(config), space), trials=trials, minutes=minutes)
     if folder is not None and nested and not outer_folder(folder, 0).is_dir():
         raise UsageError(f"{folder} was begun without --nested", "start a new search without --resume")
+    if trials is None and minutes is None:
+        trials, minutes = plan.trials, plan.minutes
     tune_allocator(keep=None)
     if plan.default.threads:
         torch.set_num_threads(plan.default.threads)
