@@ -89,6 +89,8 @@ WRONG_NAMES = [
     (["train", "data", "--task", "detect", "--backbone", "resnet5"], "unknown architecture 'resnet5'"),
     (["train", "data", "--split", "1,2,3"], "split = '1,2,3': '1,2,3' sums to 6, not to 1"),
     (["train", "gone"], "gone does not exist"),
+    (["tune", "gone"], "gone does not exist"),
+    (["tune", "data", "--model", "resnet5"], "unknown architecture 'resnet5'"),
     (["evaluate", "efficientnet_lite0", "gone"], "gone does not exist"),
     (["export", "efficientnet_lite0", "--format", "openvino", "--calibrate", "gone"], "gone does not exist"),
     (["summary", "resnet5"], "resnet5 is neither an existing folder nor a known architecture"),

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 
 from hubel.cli.command import RUNNING
-from hubel.config import Option, describe_default
+from hubel.config import Option, describe_default, make_config
+from hubel.fileio import check_exists
 
 _ENGINES = ["auto", "torch", "openvino", "onnx"]
 _PRECISIONS = ["auto", "fp32", "bf16", "fp16", "int8"]
@@ -191,3 +192,17 @@ def _typed_by_hand(kind: Any) -> Any:
     if kind in (bool, int, float, str, Path) or get_origin(kind) is Literal:
         return kind
     return list[str] if kind == dict[str, Any] else str
+
+
+def check_training(data: Path, config: dict[str, Any]) -> None:
+    """Refuse a training that a wrong name or value tells already, before torch is imported.
+
+    Raises :class:`UsageError` for a value, :class:`ModelError` for a network's name, :class:`DataError` for ``data``.
+    """
+    from hubel.models.registry import check_name
+
+    chosen = make_config(data=data, **config)
+    for name in (chosen.model, chosen.backbone):
+        if name is not None:
+            check_name(name)
+    check_exists(data)

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hubel.cli.options import Json, options_of
-from hubel.config import TrainingConfig, make_config
+from hubel.cli.options import Json, check_training, options_of
+from hubel.config import TrainingConfig
 from hubel.config_file import read_options
 from hubel.console import log, print_json, show
 from hubel.errors import UsageError
-from hubel.fileio import check_exists
 
 
 @options_of(TrainingConfig)
@@ -59,7 +58,7 @@ def train(
         raise UsageError("DATA is missing: the folder of labelled images", "see hubel train --help")
     config.pop("data", None)
     if not resume:
-        _check_early(Path(data), config)
+        check_training(Path(data), config)
     from hubel.system import set_passive_omp_wait
 
     set_passive_omp_wait()
@@ -75,14 +74,3 @@ def train(
         show(result.headline())
     log(f"report: {result.folder / 'report.html'}")
     log(f"next: hubel predict PHOTO.jpg --model {result.folder}")
-
-
-def _check_early(data: Path, config: dict[str, Any]) -> None:
-    """Refuse what a wrong name or value tells already, before torch is imported."""
-    from hubel.models.registry import check_name
-
-    chosen = make_config(data=data, **config)
-    for name in (chosen.model, chosen.backbone):
-        if name is not None:
-            check_name(name)
-    check_exists(data)

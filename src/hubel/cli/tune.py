@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hubel.cli.options import Json, options_of
+from hubel.cli.options import Json, check_training, options_of
 from hubel.config import TrainingConfig
 from hubel.console import check_output_dir, log, print_json, print_table, show
 from hubel.tuning.space import NOT_TAKEN
@@ -64,6 +64,8 @@ def tune(
     check_output_dir("--out", out, [data])
     if from_scratch:
         config["weights"] = None
+    if not resume:
+        check_training(data, config)
     from hubel.system import set_passive_omp_wait
 
     set_passive_omp_wait()
