@@ -133,7 +133,7 @@ def _run(arguments: list[str] | None) -> None:
         if isinstance(error, OSError) and error.filename is None and error.errno in NO_SPACE:
             report_error(f"the output cannot be written: {error.strerror}", remedy(error))
             sys.exit(1)
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # wherever a path is looked at
+        if isinstance(error, OSError) and error.filename and error.errno == errno.ENAMETOOLONG:
             report_error(f"{error.filename} does not exist: {error.strerror}", "check the spelling and the folder")
             sys.exit(1)
         report_error(f"{type(error).__name__}: {error}", "report this bug in hubel, with what --debug shows")
