@@ -161,6 +161,7 @@ def test_one_folder_too_high(tmp_path: Path) -> None:
 def test_what_hubel_wrote_is_no_data(tmp_path: Path) -> None:
     make(tmp_path, "cat/1.png", "dog/2.png")
     make(tmp_path, "runs/cats/config.yaml", "runs/cats/metrics.csv", "runs/cats/figures/confusion.png")
+    make(tmp_path, "runs/cats-tune/config.yaml", "runs/cats-tune/study.db", "runs/cats-tune/figures/search.png")
     make(tmp_path, "runs/cats-2/config.yaml", "runs/cats-2/splits.json", "runs/cats-2/figures/a/b.png")  # broken off
     make(tmp_path, "exports/cats-onnx/model.json", "exports/cats-onnx/photo.png")
     make(tmp_path, "found/.hubel", "found/1.png")

@@ -125,7 +125,7 @@ def test_features_of_a_frozen_backbone_are_computed_once(
 
 def test_train_takes_the_best_settings(result: TuneResult, data: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["train", str(data), "--config", str(result.folder / "best.yaml"), "--out", str(tmp_path / "run")])
+        main(["train", str(data), "--config", str(result.folder / "config.yaml"), "--out", str(tmp_path / "run")])
     assert not ended.value.code
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert {name: config[name] for name in SPACE} == result.best

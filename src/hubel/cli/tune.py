@@ -59,7 +59,7 @@ def tune(
     hubel tune flowers/ --minutes 60 --model resnet18 --epochs 8
     hubel tune cells/ --task detect --space space.yaml
     hubel tune flowers/ --resume --trials 60
-    hubel train flowers/ --config runs/flowers-tune/best.yaml
+    hubel train flowers/ --config runs/flowers-tune/config.yaml
     """
     check_output_dir("--out", out, [data])
     if from_scratch:
@@ -82,4 +82,4 @@ def tune(
         for sentence in result.sentences:
             show(sentence)
     log(f"report: {result.folder / 'report.html'}")
-    log(f"next: hubel train {result.data} --config {result.folder / 'best.yaml'}")
+    log(f"next: hubel train {result.data} --config {result.folder / 'config.yaml'}")

@@ -146,7 +146,9 @@ def _is_marked(names: Collection[str]) -> bool:
     """True if the names of a folder's files are those of something that hubel wrote."""
     if OUTPUT_MARK in names or "model.json" in names:
         return True
-    return "config.yaml" in names and any(name in names for name in ("splits.json", "metrics.csv", "best", "last"))
+    return "config.yaml" in names and any(
+        name in names for name in ("splits.json", "metrics.csv", "best", "last", "study.db")
+    )
 
 
 def composed(name: str) -> str:

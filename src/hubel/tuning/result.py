@@ -30,7 +30,7 @@ class TuneResult:
     """A search, finished or so far.
 
     Attributes:
-        folder: holds ``best.yaml``, ``trials.csv``, ``study.db`` and ``report.html``.
+        folder: holds ``config.yaml``, ``trials.csv``, ``study.db`` and ``report.html``.
         data: the data set; ``images`` of it are in the folds, ``test_images`` in its test split, which is not touched.
         metric: the score, in words.
         minimize: whether lower scores are better.

@@ -24,7 +24,7 @@ from hubel.tuning.space import Plain
 from hubel.tuning.study import STUDY_FILE, Record, Search
 from hubel.tuning.trials import State, Trial, best_trial
 
-_BEST, _TRIALS = "best.yaml", "trials.csv"
+_BEST, _TRIALS = "config.yaml", "trials.csv"
 
 
 class RunningSearch:
@@ -59,7 +59,7 @@ class RunningSearch:
         self._seen: dict[int, Trial] = {}
 
     def search(self, trials: float, minutes: float | None = None) -> list[Trial]:
-        """Run up to so many trials, maybe infinitely many; leaves ``best.yaml`` and ``trials.csv`` after each."""
+        """Run up to so many trials, maybe infinitely many; leaves ``config.yaml`` and ``trials.csv`` after each."""
         record = Record(self._folder / STUDY_FILE, self.minimize)
         self._seen = {trial.number: trial for trial in record.trials(self._plan.space, len(self._folds))}
         if self._seen:
