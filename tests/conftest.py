@@ -16,6 +16,8 @@ from drawn_shapes import write_shapes
 
 # A shell's background jobs start with interrupts ignored, and hand that on: tests interrupt the commands they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # which nohup has commands ignore; Windows has none
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

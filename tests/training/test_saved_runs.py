@@ -77,7 +77,7 @@ def task(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     shutil.copytree(SAVED / f"run_{request.param}_0.1", tmp_path / "run")
     if (tensors := tmp_path / "run" / "tensors.tar.xz").exists():
         with tarfile.open(tensors) as archive:
-            archive.extractall(tmp_path, filter="data")
+            archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     DRAWN[request.param](tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     return request.param

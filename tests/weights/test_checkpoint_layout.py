@@ -8,6 +8,7 @@ import datetime
 import enum
 import pathlib
 import random
+import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable
@@ -254,7 +255,8 @@ BESIDE: dict[str, Callable[[], Any]] = {
     "counter": lambda: collections.Counter("aab"),
     "deque": lambda: collections.deque([1, 2], maxlen=3),
     "dictionary": lambda: _Options(lr=0.1, inner=_Options(a=1)),
-    "enum": lambda: _Phase.HEAD,
+    # Python 3.11.0 to 3.11.3 write members of enumerations as calls of getattr, which are refused.
+    **({"enum": lambda: _Phase.HEAD} if sys.version_info >= (3, 11, 4) else {}),
     "dataclass": _Settings,
     "slots": _WithSlots,
     "random state": lambda: [random.getstate(), np.random.get_state(), torch.get_rng_state()],

@@ -128,6 +128,9 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if isinstance(value, int | float) and name != "epoch"}
 
 
+_LONGEST_ROW = 2_000  # characters; a step's row has a few dozen
+
+
 class StepLog(Callback):
     """``steps.csv`` in the run's folder: loss, its terms and learning rate of every step.
 
@@ -147,7 +150,8 @@ class StepLog(Callback):
             with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
                 for row in csv.DictReader(file):
                     number = row.get("epoch") or ""
-                    if number.isdecimal() and len(number) < 10 and int(number) <= run.epoch:
+                    is_short = sum(map(len, map(str, row.values()))) < _LONGEST_ROW
+                    if is_short and number.isdecimal() and len(number) < 10 and int(number) <= run.epoch:
                         self._kept.append(row)
         self._file = path.open("w", newline="", encoding="utf-8")
 
