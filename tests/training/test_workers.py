@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from hubel.data.loader import BatchDataset
 from hubel.data.samples import Batch
+from hubel.training.callbacks import Callback, StepEnd
 from hubel.training.train import train
 
 # torch adds up the mean of an image in parts only if it has more than 2^15 pixels and there are several threads.
@@ -88,3 +91,22 @@ def test_workers_do_not_change_a_bit(task: str, tmp_path: Path, monkeypatch: pyt
         others = learned(data, tmp_path / str(workers), workers, **TRAINED[task])
         assert others[0] == losses
         assert all(torch.equal(others[1][name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
+def test_validation_is_loaded_by_processes_from_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forked later, they would hold a copy of all memory that the steps before had used."""
+    monkeypatch.setattr("hubel.training.results.write_report", lambda *_: None)
+    at_steps: list[set[int]] = []
+
+    class Watch(Callback):
+        def on_step_end(self, step: StepEnd) -> None:
+            at_steps.append({child.pid for child in psutil.Process().children()} - others)
+
+    data = write_data(tmp_path / "data", "classify")
+    others = {child.pid for child in psutil.Process().children()}
+    options = {"weights": None, "image_size": SIDE, "epochs": 2, "batch": 4, "precision": "float32", "workers": 1}
+    train(data, out=tmp_path / "run", model="lenet5", callbacks=[Watch()], **options)
+    assert len(at_steps[0]) == 2 and all(pids == at_steps[0] for pids in at_steps)

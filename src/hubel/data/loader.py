@@ -256,3 +256,20 @@ def make_dataloader(
         generator=torch.Generator(),
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
+
+
+def start_workers(loader: DataLoader[Any]) -> None:
+    """Fork the processes of a loader of images in order now, with nothing to do yet.
+
+    A forked process keeps the memory of its parent as it is then: each page that the parent writes later is copied, and
+    stays twice for as long as the process lives. Before the first training step that is little, after it gigabytes of
+    feature maps.
+    """
+    sampler, context = loader.sampler, loader.multiprocessing_context
+    if context is None or context.get_start_method() != "fork" or not isinstance(sampler, EpochSampler):
+        return
+    count, sampler.count = sampler.count, 0
+    try:
+        iter(loader)
+    finally:
+        sampler.count = count

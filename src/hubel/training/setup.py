@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from hubel.config import TrainingConfig
+from hubel.data.loader import start_workers
 from hubel.data.splits import Splits
 from hubel.models import ModelMetadata
 from hubel.models.base import ClassificationHead, Model
@@ -103,13 +104,15 @@ def build_training(
             processes,
             store,
         )
+    validation = images.validation()
+    start_workers(validation)
     training = TrainingRun(
         folder=folder,
         config=config,
         model=model,
         metadata=metadata,
         train=images.train(),
-        validation=images.validation(),
+        validation=validation,
         task=task,
         data=data,
         execution=execution,
