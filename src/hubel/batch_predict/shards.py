@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.bounded import load_json
-from hubel.data.source_lists import list_file, listed_sources
+from hubel.data.source_lists import list_file, listed_sources, why_unreadable
 from hubel.data.sources import file_names
 from hubel.errors import DataError
 from hubel.fileio import atomic_write, json_line
@@ -138,8 +138,8 @@ def _named_in_lists(sources: Iterable[str]) -> Iterator[str]:
         try:
             yield from (name for _, name in listed_sources(file or Path(source)))
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text in UTF-8 or UTF-16"
-            raise DataError(f"{source} cannot be read: {reason}", "pass a text file with one path per line") from error
+            message = f"{source} cannot be read: {why_unreadable(error)}"
+            raise DataError(message, "pass a text file with one path per line") from error
 
 
 def write_listing(path: Path, sources: Iterable[str], block: int) -> Listing:

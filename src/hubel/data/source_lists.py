@@ -57,3 +57,8 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def why_unreadable(error: OSError | UnicodeError) -> str:
+    """What an error of :func:`listed_sources` means."""
+    return getattr(error, "strerror", None) or "it is not text in UTF-8 or UTF-16"

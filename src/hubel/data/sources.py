@@ -27,7 +27,7 @@ from hubel.data.addresses import is_stream as is_stream_address
 from hubel.data.file_listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, files_below, natural_order, not_listed
 from hubel.data.image_io import DownscaledImage, read_image, read_reduced
 from hubel.data.live_video import address_frames
-from hubel.data.source_lists import list_file, listed_sources
+from hubel.data.source_lists import list_file, listed_sources, why_unreadable
 from hubel.data.video_frames import VideoFrames
 from hubel.data.video_reader import VideoFrame, camera_frames, video_frames
 from hubel.errors import DataError, ImageError, UsageError
@@ -206,8 +206,7 @@ def _in_list(file: Path) -> Iterator[str | ImageSource]:
                 found += 1
                 yield from _found(name)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8 or UTF-16"
-        yield _failed(str(file), ImageError(f"{file} cannot be read: {reason}", hint))
+        yield _failed(str(file), ImageError(f"{file} cannot be read: {why_unreadable(error)}", hint))
     if not missing and not found:
         yield _failed(str(file), ImageError(f"{file} names no images", hint))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hubel.training.results import TrainingResult
 
 _LONGEST_NAME = 200  # bytes of a tracker's name for a run
+_LONGEST_ROW = 2_000  # characters of a row of steps.csv; one has a few dozen
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,6 @@ def _call(callback: Any, name: str, argument: Any) -> None:
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a row, without that of the epoch."""
     return {name: float(value) for name, value in row.items() if isinstance(value, int | float) and name != "epoch"}
-
-
-_LONGEST_ROW = 2_000  # characters; a step's row has a few dozen
 
 
 class StepLog(Callback):
