@@ -41,6 +41,10 @@ class DataError(HubelError):
     """A data set cannot be used: no images, a single class, an unknown layout, a missing split."""
 
 
+class ResumableError(DataError):
+    """What ended a training can be mended, and the run then continues with ``--resume``, as the hint says."""
+
+
 class ModelError(HubelError):
     """A model name is unknown, a saved model is damaged, or the model does not fit the request."""
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from hubel.errors import DataError, WeightsError
+from hubel.errors import DataError, ResumableError, WeightsError
 from hubel.fileio import atomic_write
 from hubel.models.load_checked import is_finite, load_checked
 from hubel.weights.torch_files import first_line
@@ -62,7 +62,7 @@ def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> 
         except RuntimeError as error:  # torch's word for a full disk
             if WORKER_DEATH in str(error):
                 raise
-            raise DataError(
+            raise ResumableError(
                 f"{path} cannot be written: {error}", "free some space, then continue with --resume"
             ) from error
 

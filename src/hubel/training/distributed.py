@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
 
-from hubel.errors import DataError, UsageError
+from hubel.errors import ResumableError, UsageError
 from hubel.inference.precision import choose_device
 from hubel.interrupts import exit_status
 
@@ -325,7 +325,7 @@ def report_error_once(processes: DistributedContext) -> Iterator[None]:
                 raise KeyboardInterrupt from None
             raise SystemExit(1) from None
         if _is_connection_error(error):
-            raise DataError(
+            raise ResumableError(
                 f"another process of this training exited unexpectedly: {str(error).splitlines()[0]}",
                 "check its log, then continue with --resume: often memory ran out or a machine is unreachable",
             ) from error

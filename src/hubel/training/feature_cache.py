@@ -21,7 +21,7 @@ from hubel.config import TrainingConfig
 from hubel.data.loader import EpochSampler, identity_collate, seed_for
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, Target
-from hubel.errors import DataError, MissingExtraError, UsageError
+from hubel.errors import DataError, MissingExtraError, ResumableError, UsageError
 from hubel.models.base import ClassificationHead, Model
 from hubel.training.cache_budget import allocate_block
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
@@ -94,7 +94,7 @@ def compute_features(
         labels.append(batch.labels)
         indices.append(batch.indices)
     if not maps:
-        raise DataError("no image can be read anymore", "restore the images, then continue with --resume")
+        raise ResumableError("no image can be read anymore", "restore the images, then continue with --resume")
     together = torch.cat(maps) if buffer is None else buffer[:used].view(-1, *maps[0].shape[1:])
     return Features(together, torch.cat(labels), torch.cat(indices))
 

@@ -23,7 +23,7 @@ from hubel.config import TrainingConfig
 from hubel.console import count_of
 from hubel.data.loader import EpochSampler, seed_for
 from hubel.data.samples import Batch
-from hubel.errors import DataError, ModelError
+from hubel.errors import ModelError, ResumableError
 from hubel.fileio import write_rows
 from hubel.models.base import AUXILIARY, Model
 from hubel.models.checkpoint import save_model
@@ -301,7 +301,7 @@ def _logged(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_batch_read(images: float, split: str) -> None:
     if not images:
-        raise DataError(f"no {split} image can be read anymore", "restore the images, then continue with --resume")
+        raise ResumableError(f"no {split} image can be read anymore", "restore the images, then continue with --resume")
 
 
 def _validate(training: TrainingRun, lower: FrozenBackbone, upper: nn.Module) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from hubel.data.splits import (
     training_splits,
     write_splits,
 )
-from hubel.errors import DataError, HubelError, ModelError, UsageError
+from hubel.errors import ModelError, ResumableError, UsageError
 from hubel.fileio import check_exists
 from hubel.inference.precision import choose_device
 from hubel.interrupts import interruptions
@@ -244,8 +244,7 @@ def _failed_start_removed(folder: Path, quiet: bool) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        promised = isinstance(error, HubelError) and "continue with --resume" in error.hint
-        if not quiet and not promised:
+        if not quiet and not isinstance(error, ResumableError):
             discard_unless_trained(folder)
         raise
 
@@ -342,7 +341,7 @@ def worker_deaths_explained() -> Iterator[None]:
         # The run is over: torch would report every other worker that dies with it.
         if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        raise DataError(
+        raise ResumableError(
             f"a data-loading worker exited unexpectedly: {error}",
             "continue with --resume, or start again with fewer --workers: often memory ran out",
         ) from error
