@@ -17,7 +17,7 @@ export MPLBACKEND
 help:  ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.installed-demo  ## set up if needed, then classify two photographs
+demo: $(VENV)/.installed-demo  ## set up if needed, then classify two photographs and find objects in a third
 	@$(BIN)/hubel demo
 
 test: lint types  ## set up if needed, then lint, types and the tests
@@ -72,12 +72,12 @@ $(VENV)/.installed-test: $(REQUIREMENTS) | $(BIN)/python
 
 $(VENV)/.installed-docs: $(REQUIREMENTS) | $(BIN)/python
 	@echo "Installing hubel and its documentation tools into $(VENV): several minutes and gigabytes the first time"
-	@$(PIP_INSTALL) -e '.[docs]'
+	@$(PIP_INSTALL) -e '.[coco,docs]'
 	@touch $(VENV)/.installed-demo $@
 
 $(VENV)/.installed-demo: $(REQUIREMENTS) | $(BIN)/python
 	@echo "Installing hubel into $(VENV): several minutes and gigabytes the first time"
-	@$(PIP_INSTALL) -e .
+	@$(PIP_INSTALL) -e '.[coco]'
 	@touch $@
 
 # The newest supported interpreter is not always called python3, and Debian ships venv apart: try, do not guess.

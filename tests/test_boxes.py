@@ -109,6 +109,33 @@ def test_suppression_as_the_rule_says(threshold: float):
     assert boxes.nms(found, scores, iou=threshold).tolist() == agnostic != expected
 
 
+def distance_iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Equation 7 of Zheng et al. 2020, of two boxes."""
+    width, height = (max(0.0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
+    union = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b)) - width * height
+    apart = sum(((a[k] + a[k + 2]) / 2 - (b[k] + b[k + 2]) / 2) ** 2 for k in (0, 1))
+    diagonal = sum((max(a[k + 2], b[k + 2]) - min(a[k], b[k])) ** 2 for k in (0, 1))
+    return float(width * height / union - apart / diagonal)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.6])
+def test_suppression_by_distance_as_the_rule_says(threshold: float) -> None:
+    rng = np.random.default_rng(1)
+    found, scores, labels = some_boxes(300, 4).numpy(), rng.random(300).astype(np.float32), rng.integers(0, 3, 300)
+    for classes in (labels, None):
+        expected: list[int] = []
+        for index in np.argsort(-scores).tolist():
+            rivals = [k for k in expected if classes is None or classes[k] == classes[index]]
+            if all(distance_iou(found[index], found[k]) <= threshold for k in rivals):
+                expected.append(index)
+        assert boxes.nms(found, scores, classes, iou=threshold, distance=True).tolist() == expected
+        tensors = (torch.from_numpy(found), torch.from_numpy(scores))
+        given = None if classes is None else torch.from_numpy(classes)
+        assert boxes.nms(*tensors, given, iou=threshold, limit=9, distance=True).tolist() == expected[:9]
+        plain = boxes.nms(found, scores, classes, iou=threshold)
+        assert len(plain) < len(expected) < 300
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch float16", "torch bfloat16"])
 def test_halves_are_as_good_as_floats(library: str) -> None:
     """As mixed precision gives them; the areas of large boxes overflow in 16 bits."""
@@ -147,6 +174,27 @@ def test_soft_suppression_as_the_paper_s_algorithm():
     assert (np.diff(kept_scores) <= 0).all()
     nothing, none = boxes.soft_nms(found[:0], scores[:0])
     assert nothing.shape == none.shape == (0,)
+
+
+@pytest.mark.parametrize(("decay", "iou"), [("GAUSSIAN", None), ("LINEAR", 0.3)])
+def test_soft_suppression_is_opencvs(decay: str, iou: float | None) -> None:
+    """OpenCV takes whole pixels."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    rng = np.random.default_rng(3)
+    found, scores = some_boxes(200, 7).numpy().round(), rng.random(200).astype(np.float32)
+    rectangles = boxes.convert(found, "xyxy", "xywh").astype(int).tolist()
+    method = getattr(cv2.dnn, f"SoftNMSMethod_SOFTNMS_{decay}")
+    for threshold in (0.001, 0.25):
+        theirs, kept = cv2.dnn.softNMSBoxes(rectangles, scores.tolist(), threshold, iou or 0.0, 0, 0.5, method)
+        ours, decayed = boxes.soft_nms(found, scores, iou=iou, threshold=threshold)
+        assert ours.tolist() == np.ravel(kept).tolist()
+        np.testing.assert_allclose(decayed, np.ravel(theirs), rtol=1e-4)
+        assert (decayed < scores[ours] - 0.01).any() and len(ours) < 200
+        first, of_first = boxes.soft_nms(
+            torch.from_numpy(found), torch.from_numpy(scores), None, iou, 0.5, threshold, 7
+        )
+        assert isinstance(first, torch.Tensor) and first.tolist() == ours[:7].tolist()
+        np.testing.assert_array_equal(of_first.numpy(), decayed[:7])
 
 
 def test_arrays_give_arrays_and_tensors_tensors():

@@ -30,7 +30,10 @@ from hubel.training.train_options import TrainingOptions
         ({"learning_rate": "fast"}, "learning_rate = 'fast': it is not a number\n"),
         ({"average": 1}, "average = 1: it is less than 1\n"),
         ({"optimizer": "adam"}, "optimizer = 'adam': it is one of 'adamw', 'sgd'\n"),
-        ({"task": "sort"}, "task = 'sort': it is one of 'classify', 'localize', 'detect', 'segment'\n"),
+        (
+            {"task": "sort"},
+            "task = 'sort': it is one of 'classify', 'localize', 'detect', 'segment', 'super-resolve'\n",
+        ),
         ({"strict": "maybe"}, "strict = 'maybe': it is neither true nor false\n"),
         ({"split": "1,2,3"}, "split = '1,2,3': '1,2,3' sums to 6, not to 1\n"),
         ({"split": [0.5, 0.5]}, "split"),

@@ -32,6 +32,7 @@ COMMANDS = dict(get_command(app).commands)  # type: ignore[attr-defined]
 FLOORS = (
     (
         "errors",
+        "image_result",
         "results",
         "boxes",
         "masks",

@@ -37,7 +37,7 @@ def read_bytes(path: Path, limit: int = MAX_RECORD_BYTES) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise BoundError(f"has {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB")
-        return file.read(limit + 1)
+        return file.read(size or MAX_RECORD_BYTES)  # Python takes memory for as much as it is to read
 
 
 def read_text(path: Path, limit: int = MAX_RECORD_BYTES) -> str:

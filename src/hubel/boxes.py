@@ -4,7 +4,7 @@ A box is ``x1, y1, x2, y2`` in pixels, x to the right, y down, with ``x2 - x1`` 
 (N, 4). Files and heads that use other formats convert at their border.
 
 Every function takes NumPy arrays or torch tensors and returns the same kind; integers become float32. Arrays need no
-torch, except in :func:`giou`, :func:`diou`, :func:`ciou` and :func:`soft_nms`.
+torch, except in :func:`giou`, :func:`diou` and :func:`ciou`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ __all__ = [
     "nms",
     "paired_iou",
     "scalar_iou",
+    "shape_iou",
     "soft_nms",
 ]
 
@@ -116,6 +117,12 @@ def ioa(a: Array, b: Array) -> Array:
     return _ratio(_intersection(a[:, None], b[None]), area(a)[:, None])
 
 
+def shape_iou(a: Array, b: Array) -> Array:
+    """IoU (N, M) of boxes of widths and heights (N, 2) and (M, 2) with a common corner."""
+    at_origin: list[Array] = [_library(sizes).concatenate((0 * sizes, sizes), 1) for sizes in (a, b)]
+    return iou(*at_origin)
+
+
 def _intersection(a: Array, b: Array) -> Array:
     minimum, maximum = _library(a).minimum, _library(a).maximum
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _columns(_floats(a)), _columns(_floats(b))
@@ -155,6 +162,10 @@ def _floats(array: Array) -> Array:
     return array if array.is_floating_point() and wide else array.float()
 
 
+def _array(tensor: Any) -> Any:
+    return None if tensor is None else tensor.cpu().numpy()
+
+
 def _with_torch(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of tensors take and return arrays too."""
 
@@ -166,9 +177,7 @@ def _with_torch(function: Callable[..., Any]) -> Callable[..., Any]:
             return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
 
         result = function(*map(tensor, arguments), **{name: tensor(value) for name, value in named.items()})
-        if not isinstance(arguments[0], np.ndarray):
-            return result
-        return result.numpy() if isinstance(result, torch.Tensor) else tuple(part.numpy() for part in result)
+        return result.numpy() if isinstance(arguments[0], np.ndarray) else result
 
     return wrapped
 
@@ -232,7 +241,14 @@ def decode(offsets: Array, anchors: Array, variances: Sequence[float] = (1.0, 1.
     return boxes
 
 
-def nms(boxes: Array, scores: Array, labels: Array | None = None, iou: float = 0.6, limit: int | None = None) -> Array:
+def nms(
+    boxes: Array,
+    scores: Array,
+    labels: Array | None = None,
+    iou: float = 0.6,
+    limit: int | None = None,
+    distance: bool = False,
+) -> Array:
     """Greedy non-maximum suppression: keep the best box, drop those that overlap it too much, and repeat.
 
     Args:
@@ -241,14 +257,21 @@ def nms(boxes: Array, scores: Array, labels: Array | None = None, iou: float = 0
         labels: (N,) classes: boxes suppress only those of their own class; ``None``: all do.
         iou: a box is dropped if its IoU with a better one is greater.
         limit: maximum number of boxes kept; ``None``: keep all.
+        distance: compare the distance IoU instead, which is less where centres are apart: DIoU-NMS (Zheng et al. 2020,
+            arXiv 1911.08287, "NMS using DIoU") keeps more of the neighbours in a crowd.
 
     Returns:
         int64 indices of the kept boxes, best first.
     """
     if isinstance(boxes, np.ndarray):
-        return _nms(boxes, scores, labels, iou, limit)
+        return _nms(boxes, scores, labels, iou, limit, distance)
     boxes = _floats(boxes)
     scores = _floats(scores).to(boxes.dtype)
+    if distance:
+        import torch
+
+        indices = _nms(_array(boxes), _array(scores), _array(labels), iou, limit, distance)
+        return torch.from_numpy(indices).to(boxes.device)
     operators = _operators()
     kept: Array = (
         operators.nms(boxes, scores, iou) if labels is None else operators.batched_nms(boxes, scores, labels, iou)
@@ -265,7 +288,14 @@ def interval_pairs(lowest: np.ndarray, highest: np.ndarray, ascending: np.ndarra
     return rows, columns
 
 
-def _nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, iou: float, limit: int | None) -> np.ndarray:
+def _nms(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray | None,
+    iou: float,
+    limit: int | None,
+    distance: bool,
+) -> np.ndarray:
     """Suppression in blocks of scores; boxes sorted by x, so that only neighbours are compared.
 
     An IoU above t bounds how far apart two left edges may be: x_b - x_a is at most (1 - t) of a's width where b is to
@@ -298,8 +328,13 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, iou: 
         shared = np.maximum(np.minimum(x2[a], x2[b]) - np.maximum(x1[a], x1[b]), 0)
         shared *= np.minimum(y2[a], y2[b]) - np.maximum(y1[a], y1[b])
         with np.errstate(invalid="ignore"):  # two boxes without area
-            overlap = shared / (areas[a] + areas[b] - shared) > np.float64(iou)
-        a, b = a[overlap], b[overlap]
+            overlap = shared / (areas[a] + areas[b] - shared)
+        over = overlap > np.float64(iou)
+        a, b = a[over], b[over]
+        if distance:
+            # The diagonal of the box around both is not 0, as boxes without area were left out.
+            near = overlap[over] - _centre_distance(boxes[a], boxes[b]) > iou
+            a, b = a[near], b[near]
         # Within the block in order of score: a box that is suppressed suppresses no other.
         inside = np.flatnonzero(rank[b] < start + _BLOCK)
         for pair in inside[np.argsort(rank[a[inside]], kind="stable")].tolist():
@@ -310,45 +345,62 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, iou: 
     return np.concatenate(kept)[:limit]
 
 
-@_with_torch
+def _centre_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared distance of the centres of pairs of boxes (N, 4) over the squared diagonal of the box around both."""
+    a, b = _floats(a), _floats(b)
+    apart = (a[:, :2] + a[:, 2:] - b[:, :2] - b[:, 2:]) / 2
+    around = np.maximum(a[:, 2:], b[:, 2:]) - np.minimum(a[:, :2], b[:, :2])
+    squared: np.ndarray = (apart**2).sum(1) / (around**2).sum(1)
+    return squared
+
+
 def soft_nms(
-    boxes: Tensor, scores: Tensor, labels: Tensor | None = None, sigma: float = 0.5, threshold: float = 0.001
-) -> tuple[Tensor, Tensor]:
-    """Soft-NMS with Gaussian decay (Bodla et al. 2017, arXiv 1704.04503, equation 3): overlapping boxes lose score.
+    boxes: Array,
+    scores: Array,
+    labels: Array | None = None,
+    iou: float | None = None,
+    sigma: float = 0.5,
+    threshold: float = 0.001,
+    limit: int | None = None,
+) -> tuple[Array, Array]:
+    """Soft-NMS (Bodla et al. 2017, arXiv 1704.04503): boxes that overlap a better one lose score.
 
     Each round takes the best remaining box and multiplies the scores of the others (of its class, with ``labels``) by
-    ``exp(-iou² / sigma)``; linear in the number of remaining boxes. The defaults are those of the paper and its code.
+    ``exp(-IoU² / sigma)`` (equation 3). With ``iou``, those whose IoU is greater by ``1 - IoU`` (equation 2). The
+    defaults are those of the paper and its code.
 
     Args:
         boxes: (N, 4).
-        scores: (N,), 0..1.
+        scores: (N,), 0..1; of equal scores the first box comes first.
         labels: (N,) classes; ``None``: all boxes belong to the same class.
         threshold: boxes whose score falls below it are dropped.
+        limit: maximum number of boxes kept; ``None``: keep all. Time grows with their number times that of all boxes.
 
     Returns:
         int64 indices of the kept boxes, best first, and their decayed scores.
     """
-    import torch
+    if not isinstance(boxes, np.ndarray):
+        import torch
 
-    remaining = torch.arange(len(boxes), device=boxes.device)
-    boxes, scores = _floats(boxes), _floats(scores).clone()
-    chosen, final = [], []
-    while len(remaining):
-        best = int(scores[remaining].argmax())
-        index = remaining[best]
-        if scores[index] < threshold:
-            break
-        chosen.append(index)
-        final.append(scores[index].clone())
-        remaining = torch.cat((remaining[:best], remaining[best + 1 :]))
-        overlap = paired_iou(boxes[index], boxes[remaining])
-        if labels is not None:
-            overlap = overlap * (labels[remaining] == labels[index])
-        scores[remaining] *= torch.exp(-(overlap**2) / sigma)
+        arrays = _array(_floats(boxes)), _array(_floats(scores)), _array(labels)
+        kept, decayed = soft_nms(*arrays, iou, sigma, threshold, limit)
+        return torch.from_numpy(kept).to(boxes.device), torch.from_numpy(decayed).to(boxes.device)
+    boxes, scores = _floats(boxes), _floats(scores).copy()
+    remaining = np.flatnonzero(scores >= threshold)
+    chosen: list[int] = []
+    while len(remaining) and (limit is None or len(chosen) < limit):
+        best = remaining[scores[remaining].argmax()]
+        chosen.append(best)
+        remaining = remaining[remaining != best]
+        rivals = remaining if labels is None else remaining[labels[remaining] == labels[best]]
+        overlap = paired_iou(boxes[best][None], boxes[rivals])
+        if iou is None:
+            scores[rivals] *= np.exp(-(overlap**2) / sigma)
+        else:
+            scores[rivals] *= np.where(overlap > iou, 1 - overlap, 1)
         remaining = remaining[scores[remaining] >= threshold]
-    if not chosen:
-        return remaining[:0], scores[:0]
-    return torch.stack(chosen), torch.stack(final)
+    indices = np.array(chosen, np.int64)
+    return indices, scores[indices]
 
 
 def __dir__() -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 DEFAULT_NETWORK = "efficientnet_lite0"
+DEFAULT_DETECTOR = "ssd300_mobilenet_v2"
 
 # Defaults of prediction, on the command line and in Python.
 CONF = 0.25
@@ -40,16 +41,33 @@ ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 # than they are in prediction; where there is one box per image, scale jitter shows them smaller as often. An epoch of a
 # hundred images has three steps: the moving average must not reach back over most of the run. The weights of
 # localization's loss are those of DETR (Carion et al. 2020, arXiv 2005.12872, appendix A.4, which has L1).
+_USUAL: dict[str, Any] = {"weight_decay": 0.05, "precision": "auto"}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "classify": {"batch": 32, "augmentation": ("crop", "flip"), "average": 0.98},
+    "classify": {**_USUAL, "batch": 32, "augmentation": ("crop", "flip"), "average": 0.98},
     "localize": {
+        **_USUAL,
         "batch": 32,
         "augmentation": ("scale", "flip", "color"),
         "average": 0.9,
         "loss_weights": {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0},
     },
-    "detect": {"batch": 16, "augmentation": ("crop", "flip", "color"), "average": 0.98},
-    "segment": {"batch": 16, "augmentation": ("scale", "flip", "color"), "average": 0.95},
+    "detect": {**_USUAL, "batch": 16, "augmentation": ("crop", "flip", "color"), "average": 0.98},
+    "segment": {
+        **_USUAL,
+        "batch": 4,
+        "augmentation": ("scale", "flip", "color"),
+        "average": 0.98,
+        "loss_weights": {"class": 1.0, "lovasz": 1.0},
+    },
+    # bfloat16 rounds pixels to a level of 255 or two, which is as much as is to be learnt.
+    "super-resolve": {
+        "batch": 8,
+        "augmentation": ("flip", "turn"),
+        "average": 0.999,
+        "training_size": 32,
+        "weight_decay": 0.0,
+        "precision": "float32",
+    },
 }
 """Defaults that depend on the task."""
 
@@ -70,9 +88,18 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {**_FROM_SCRATCH, **_BOXES, "epochs": 200},
     ),
     "segment": (
-        {**_FROM_SCRATCH, **_BOXES, "epochs": 30, "learning_rate": 1e-3, "batch_norm": "frozen"},
+        {
+            **_FROM_SCRATCH,
+            **_BOXES,
+            "epochs": 15,
+            "head_epochs": 3,
+            "learning_rate": 1e-3,
+            "unfreeze_from": "0.75",
+            "batch_norm": "frozen",
+        },
         {**_FROM_SCRATCH, **_BOXES, "epochs": 100},
     ),
+    "super-resolve": 2 * ({**_FROM_SCRATCH, **_BOXES, "epochs": 20, "learning_rate": 4e-3},),
 }
 """Defaults that depend on the task and on the start: from pretrained weights, and from scratch."""
 
@@ -213,16 +240,18 @@ class TrainingConfig:
 
     data: Path
     task: Annotated[
-        Literal["classify", "localize", "detect", "segment"],
+        Literal["classify", "localize", "detect", "segment", "super-resolve"],
         Option(
             "classify: one class per image. localize: one class and box. detect: all objects with their boxes. "
-            "segment: the class of every pixel.",
+            "segment: the class of every pixel. super-resolve: enlarge images; any photographs will do.",
             default="detected: classify, detect or segment",
         ),
     ] = "classify"
     model: Annotated[
         str,
-        Option("Architecture; hubel models lists them.", ("--model", "-m"), default=f"{DEFAULT_NETWORK}; detect: ssd"),
+        Option(
+            "Architecture; hubel models lists them.", ("--model", "-m"), default=f"{DEFAULT_NETWORK}; detect: one_stage"
+        ),
     ] = DEFAULT_NETWORK
     backbone: Annotated[
         str | None, Option("Classification network under a localizer or detector.", default=DEFAULT_NETWORK)
@@ -237,6 +266,10 @@ class TrainingConfig:
             parse=_assignments,
         ),
     ] = field(default_factory=dict)
+    image_labels: Annotated[
+        Path | None,
+        Option("Class folders of images without boxes, to detect their classes, too (yolo_9000).", metavar="FOLDER"),
+    ] = None
     epochs: Annotated[int | None, Option("Number of epochs.", min=1)] = None
     head_epochs: Annotated[
         int | None, Option("The first epochs, included in --epochs, in which only the head is trained.", min=0)
@@ -251,7 +284,7 @@ class TrainingConfig:
         int | None,
         Option(
             "Side of the training crops in pixels.",
-            default="6/7 of the image size for transfer learning",
+            default="6/7 of the image size for transfer learning; super-resolve: 32",
             min=8,
             max=LARGEST_IMAGE_SIZE,
         ),
@@ -271,7 +304,11 @@ class TrainingConfig:
     head_learning_rate: Annotated[
         float | None, Option("Peak learning rate while only the head is trained.", above=0)
     ] = None
-    weight_decay: Annotated[float, Option("Weight decay.", min=0)] = 0.05
+    layer_decay: Annotated[
+        float,
+        Option("The learning rate of each part of the network over that of the part above.", above=0, max=1),
+    ] = 1.0
+    weight_decay: Annotated[float, Option("Weight decay.", min=0)]
     schedule: Annotated[Literal["cosine", "one-cycle", "constant"], Option("Learning rate schedule.")] = "cosine"
     warmup: Annotated[float, Option("Epochs of linear warm-up.", min=0)] = 1.0
     unfreeze_from: Annotated[
@@ -285,7 +322,8 @@ class TrainingConfig:
     loss_weights: Annotated[
         dict[str, float],
         Option(
-            "Weights of a localizer's losses: class, giou, smooth_l1, mse; of a detector's: class, box.",
+            "Weights of a localizer's losses: class, giou, smooth_l1, mse; of a detector's: class, box, …; of "
+            "super-resolution's: l1, charbonnier, mse.",
             metavar="LOSS=WEIGHT,…",
             parse=_numbers_by_name,
         ),
@@ -293,13 +331,15 @@ class TrainingConfig:
     augmentation: Annotated[
         tuple[str, ...],
         Option(
-            "Comma-separated: rotation, shift, window, crop, flip, contrast, color, lighting, randaugment, mixup, "
-            "cutmix; preset alexnet (window, flip, lighting). For boxes: mosaic, zoom, scale, crop, flip, color; "
-            "preset ssd. Or none.",
+            "Comma-separated: rotation, shift, window, crop, flip, contrast, color, lighting, randaugment, "
+            "trivialaugment, augmix, erasing, mixup, cutmix; preset alexnet (window, flip, lighting). For boxes: "
+            "mosaic, zoom, scale, crop, flip, color, multiscale; preset ssd. For super-resolution: flip, turn, jpeg. "
+            "Or none.",
             ("--augment",),
             parse=_names,
         ),
     ]
+    close_mosaic: Annotated[int, Option("The last epochs, in which no images are combined to mosaics.", min=0)] = 0
     average: Annotated[
         float, Option("Decay of the exponential moving average of the weights; 0 turns it off.", min=0, below=1)
     ]
@@ -311,7 +351,7 @@ class TrainingConfig:
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         Option("Precision of the computation; auto measures which is fastest."),
-    ] = "auto"
+    ]
     device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.")] = "auto"
     threads: Annotated[int | None, Option("CPU threads of the network.", default="all cores", min=1)] = None
     workers: Annotated[int | None, Option("Data-loading processes.", default="measured", min=0)] = None

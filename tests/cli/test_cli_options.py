@@ -134,10 +134,10 @@ def test_defaults_are_described_from_the_tables_that_hold_them() -> None:
     assert (
         describe_default("epochs")
         == "11 (60 from scratch); localize: 20 (120 from scratch); detect: 60 (200 from scratch); "
-        "segment: 30 (100 from scratch)"
+        "segment: 15 (100 from scratch); super-resolve: 20"
     )
-    assert describe_default("batch") == "32; detect, segment: 16"
-    assert describe_default("loss_weights") == "localize: class=1,giou=2,smooth_l1=5"
+    assert describe_default("batch") == "32; detect: 16; segment: 4; super-resolve: 8"
+    assert describe_default("loss_weights") == "localize: class=1,giou=2,smooth_l1=5; segment: class=1,lovasz=1"
     assert describe_default("seed") is None
     for field in fields(TrainingConfig):
         tables = [*DEFAULTS.values(), *(start for starts in RECIPES.values() for start in starts)]

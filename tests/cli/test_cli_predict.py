@@ -17,9 +17,12 @@ import torch
 from PIL import Image
 
 from hubel.cli.main import main
+from hubel.config import DEFAULT_DETECTOR
 from hubel.data.file_listing import OUTPUT_MARK
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.sources import sample_portrait
 from hubel.models import ModelMetadata, save_model
+from hubel.weights import default_entry, is_here
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +272,52 @@ def test_demo_sees_a_palace_without_heavy_imports(tmp_path: Path) -> None:
     assert "heavy: []" in process.stdout
     assert Image.open(tmp_path / "demo" / "china.jpg").size == (640, 427)
     assert Image.open(tmp_path / "demo" / "flower.jpg").size == (640, 427)
+
+
+def _objects_are_found() -> bool:
+    entry = default_entry(DEFAULT_DETECTOR)
+    return entry is not None and is_here(entry) and sample_portrait() is not None
+
+
+needs_coco = pytest.mark.skipif(
+    not _objects_are_found(), reason="hubel[coco], or matplotlib's sample data, is not installed"
+)
+
+
+@needs_coco
+def test_objects_are_found_without_naming_a_model(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, err = _run(capfd, "predict", sample_portrait(), "--task", "detect", "--save", tmp_path / "out")
+    assert status == 0 and out.endswith("grace_hopper.jpg  1 person, 1 tie\n")
+    assert DEFAULT_DETECTOR in err
+    assert Image.open(tmp_path / "out" / "grace_hopper.jpg").size == (512, 600)
+
+
+@needs_coco
+def test_demo_finds_objects(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, _ = _run(capfd, "demo", "--out", tmp_path / "demo")
+    assert status == 0
+    assert re.search(r"grace_hopper.jpg\n  person \d+%  at .*\n  tie \d+%  at", out)
+    assert Image.open(tmp_path / "demo" / "grace_hopper.jpg").size == (512, 600)
+
+
+def test_without_the_package_the_extra_is_named(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hubel.weights.local_cache._path_inside_package", lambda entry: None)
+    image = _image(tmp_path / "a.png", "red")
+    status, out, err = _run(capfd, "predict", image, "--task", "detect")
+    assert (status, out) == (1, "")
+    assert "is not installed" in err and err.rstrip().endswith("pip install 'hubel[coco]'")
+    assert "Traceback" not in err
+
+
+def test_a_task_is_for_those_who_name_no_model(
+    capfd: pytest.CaptureFixture[str], colour_model: Path, tmp_path: Path
+) -> None:
+    image = _image(tmp_path / "a.png", "red")
+    status, _, err = _run(capfd, "predict", image, "--task", "detect", "--model", colour_model)
+    assert status == 2 and "--task cannot be combined with --model" in err
+    assert _run(capfd, "predict", image, "--task", "segment")[0] == 2
 
 
 @pytest.mark.data

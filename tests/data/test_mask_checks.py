@@ -37,7 +37,10 @@ def test_pixels_are_counted_and_absent_classes_named(tmp_path: Path) -> None:
         "train": [24, 24, 24],
         "val": [0, 48, 0],
     }
-    assert findings.warnings() == ["no pixel of background, dog in the val masks"]
+    assert findings.warnings() == [
+        "no pixel of background, dog in the val masks",
+        "masks have pixels of 255 (in 1 mask), which are not classes: these pixels do not count",
+    ]
 
 
 def test_what_cannot_be_used_is_left_out_or_refused(tmp_path: Path) -> None:
@@ -66,6 +69,9 @@ def test_a_split_without_labelled_pixels_is_refused(split: str, tmp_path: Path) 
     splits = {"train": [_sample(tmp_path, "a", 0, 1)], "val": [_sample(tmp_path, "b", 0, 1)]}
     splits[split] = [_sample(tmp_path, "c", 255)]
     findings = check_masks(splits, CLASSES)
-    assert findings.warnings() == [f"no pixel of dog in the {name} masks" for name in ("train", "val") if name != split]
+    assert findings.warnings() == [
+        f"{splits[split][0].class_map} has no labelled pixel: left out",
+        *(f"no pixel of dog in the {name} masks" for name in ("train", "val") if name != split),
+    ]
     with pytest.raises(DataError, match=f"no {split} image has a mask with labelled pixels"):
         findings.raise_if_unusable()

@@ -218,7 +218,9 @@ def test_masks_of_0_and_255_are_refused_and_other_values_noted(tmp_path: Path) -
         findings.raise_if_unusable()
     Image.fromarray(INDICES * 38).save(root / "train/masks/a.png")
     notes = check_masks(data.splits, data.classes).notes
-    assert "masks have pixels of 38, 76, which are not classes: these pixels do not count" in notes
+    assert (
+        "masks have pixels of 38 (in 1 mask), 76 (in 1 mask), which are not classes: these pixels do not count" in notes
+    )
 
 
 def test_checks_of_data_say_that_they_read_no_masks(tmp_path: Path) -> None:
@@ -226,3 +228,30 @@ def test_checks_of_data_say_that_they_read_no_masks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has images with masks") as caught:
         read_any(root)
     assert "--task segment" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "lines"),
+    [
+        ("classes.txt", "0 sky 10 20 30\n1 road 200 0 0\n2 void 0 0 0(ignore)\n"),
+        ("classes.txt", "void (ignore), 0, 0, 0\nsky, 10, 20, 30\nroad, 200, 0, 0\n"),
+        ("label_colors.txt", "0 0 0\t\tvoid (ignore)\n10 20 30\tsky\n200 0 0\troad\n"),
+    ],
+)
+def test_masks_of_colours(tmp_path: Path, file: str, lines: str) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (3, 1)).save(tmp_path / "images" / "a.png")
+    mask = Image.new("RGB", (3, 1))
+    mask.putdata([(200, 0, 0), (10, 20, 30), (0, 0, 0)])
+    mask.save(tmp_path / "masks" / "a.png")
+    (tmp_path / file).write_text(lines.replace("0 0 0(ignore)", "(ignore) 0 0 0"))
+    data = read_mask_folder(tmp_path)
+    assert data.classes == ("sky", "road")
+    (sample,) = data.splits["all"]
+    assert sample.class_map is not None
+    assert read_class_map(sample.class_map, sample.colours).tolist() == [[1, 0, 2]]
+    mask.putpixel((1, 0), (10, 20, 31))
+    mask.save(sample.class_map)
+    with pytest.raises(ImageError, match="colour 10 20 31, which no class has, in 1 pixels"):
+        read_class_map(sample.class_map, sample.colours)

@@ -347,6 +347,21 @@ def test_unreadable_images_are_left_out_of_batches_and_mosaics(tmp_path: Path) -
     assert BatchDataset(samples, ObjectTransform(INPUT), 0).__getitems__([(0, 2)]).pixels.shape == (0, 3, 96, 128)
 
 
+def test_mosaics_end_after_an_epoch(tmp_path: Path) -> None:
+    """From then on, images are as they are without mosaics, their other changes included."""
+    samples = scenes(tmp_path, 6)
+    keys = [(epoch, index) for epoch in (3, 4) for index in range(6)]
+    single = BatchDataset(samples, ObjectTransform(INPUT, ["crop", "flip"]), 0).__getitems__(keys)
+    always, closed = (
+        BatchDataset(samples, ObjectTransform(INPUT, ["mosaic", "crop", "flip"]), 0, combined_until=last)
+        for last in (None, 3)
+    )
+    for row, (epoch, _) in enumerate(keys):
+        with_mosaics, without = always.__getitems__([keys[row]]).pixels[0], closed.__getitems__([keys[row]]).pixels[0]
+        assert torch.equal(without, with_mosaics if epoch == 3 else single.pixels[row])
+    assert not torch.equal(always.__getitems__(keys[6:]).pixels, single.pixels[6:])
+
+
 def test_crowds_do_not_train_and_background_stays(tmp_path: Path) -> None:
     sample = scene(tmp_path, "a.png", 1)
     crowd = Sample(

@@ -160,7 +160,7 @@ def _read_checkpoint(path: Path) -> None:
     optimizer.step()
     assert 0 <= progress.best_epoch <= progress.epoch
     progress.add({"epoch": progress.epoch + 1, "val_top1": 0.6}, ("top1",))
-    progress.should_stop_early(5)
+    progress.should_stop_early(5, ("top1",))
 
 
 def _notes(folder: Path) -> list[Path]:

@@ -89,6 +89,14 @@ def _keras_weights(folder: Path) -> list[Path]:
     return [folder / "a.weights.h5"]
 
 
+def _tensorflow_graph(folder: Path) -> list[Path]:
+    from tensorflow_graphs import graph_of, tensor_of
+
+    ones = np.ones((3, 3, 2, 4), np.float32)
+    tensors = {"Net/Conv/weights": ones, "Net/Conv/biases": tensor_of(ones[0, 0, 0], one_by_one=True)}
+    return [_write(folder, "a.pb", graph_of(tensors))]
+
+
 _IMAGES: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 70}, ".png": {}, ".webp": {"quality": 60}, ".bmp": {}, ".tif": {"compression": "tiff_lzw"},
     ".gif": {}, ".jp2": {}, ".ppm": {}, ".avif": {},
@@ -190,6 +198,7 @@ TARGETS: dict[str, Target] = {
     **SAVED,
     "weights": Target(_weights, _read_weights, megabytes=400),
     "keras-weights": Target(_keras_weights, _read_weights),
+    "tensorflow-graph": Target(_tensorflow_graph, _read_weights),
     "ratings": Target(_ratings, _read_ratings),
     "class-names": Target(_class_names, _read_class_names),
     "images": Target(_images, _read_image, seconds=10, megabytes=2500),

@@ -145,7 +145,9 @@ def test_what_an_engine_cannot_convert_is_one_error_and_runs_on_torch() -> None:
     assert len(list(predict(list(pixels)))) == MIN_IMAGES_TO_CONVERT
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "googlenet", "densenet121"])
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "googlenet", pytest.param("densenet121", marks=pytest.mark.slow)]
+)
 def test_networks_of_every_make_are_converted(name: str) -> None:
     """Padding as TensorFlow's, LRN, branches, dense blocks: OpenVINO against the unprepared modules of torch."""
     torch.manual_seed(0)

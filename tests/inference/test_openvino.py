@@ -13,7 +13,9 @@ from openvino import opset13
 from torchvision.models import resnet18
 
 from hubel.data.preprocessing import Preprocessing
+from hubel.inference.engines import normalized_model
 from hubel.inference.engines.openvino import core, own_signal_stack, to_openvino
+from hubel.models import create_model
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -29,6 +31,26 @@ def test_converted_network_gives_torch_s_probabilities_for_uint8_pixels(images: 
     compiled = core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert compiled.input("pixels").element_type == openvino.Type.u8
     np.testing.assert_allclose(compiled({"pixels": pixels})["probabilities"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ssd", "yolo_v3_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientdet_d0", "one_stage"))],
+)
+def test_detectors_are_traced_and_find_torch_s_boxes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their anchors, worked out on the meta device, are constants; ``torch.export`` would take ten times as long."""
+    torch.manual_seed(0)
+    network = create_model(name, num_classes=2).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    preprocessing = Preprocessing(64, 96, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
+    monkeypatch.setattr(normalized_model, "capture", None)
+    compiled = core().compile_model(to_openvino(network, preprocessing), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled({"pixels": pixels})
+    with torch.no_grad():
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+        expected = network.predictions(network(images), (64, 96))
+    for output, limit in {"boxes": 1e-2, "scores": 1e-4}.items():
+        np.testing.assert_allclose(found[output], expected[output].numpy(), atol=limit)
 
 
 def signal_stack() -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import hubel
 from hubel.cli.main import app
 from hubel.data.image_io import read_image
 from hubel.data.sources import sample_photographs
-from hubel.errors import ModelError, UsageError
+from hubel.errors import DataError, UsageError
 from hubel.tasks.decoding import Thresholds
 from hubel.tasks.detection.decode import select_objects
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
@@ -144,10 +146,43 @@ print(len(found), "torch" in sys.modules)
 def test_what_detectors_are_not_asked_is_refused(folder: Path, photograph: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="conf is 25"):
         hubel.Predictor(folder, conf=25)
-    with pytest.raises(ModelError, match="the cost of int8 is only measured for classifiers"):
+    with pytest.raises(DataError, match="held-out images; measuring a loss of 0.01 takes 100"):
         hubel.Predictor(folder, precision="int8", calibrate=photograph.parent)
     done = CliRunner().invoke(app, ["predict", str(photograph), "--ray", "--out", str(tmp_path), "--conf", "0.5"])
     assert isinstance(done.exception, UsageError) and "--conf" in done.exception.message
+
+
+def test_suppression_of_all_classes_together(folder: Path, tmp_path: Path) -> None:
+    """torchvision's boxes of all classes before its suppression, and its ``nms`` that knows no classes."""
+    everything = torchvision_detector()
+    everything.score_thresh, everything.nms_thresh = 0.3, 2.0
+    everything.topk_candidates = everything.detections_per_img = 100_000
+    image = Image.open(sample_photographs()[1]).convert("RGB").resize((320, 320))
+    image.save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text(
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,320,320,cat,10,10,60,60\n"
+    )
+    with torch.inference_mode():
+        (dense,) = everything([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255])
+    kept = torchvision.ops.nms(dense["boxes"], dense["scores"], 0.6)[:100]  # before scores are equal but for rounding
+    predict = hubel.Predictor(folder, engine="torch", precision="fp32", conf=0.3, nms="agnostic")
+    (found,) = predict(tmp_path / "a.png")
+    assert found.labels[:100].tolist() == (dense["labels"][kept] - 1).tolist() and len(set(found.labels[:100])) > 1
+    np.testing.assert_allclose(found.boxes[:100], dense["boxes"][kept], atol=0.05)
+    more = ["--engine", "torch", "--precision", "fp32", "--conf", "0.3", "--nms", "agnostic", "--json"]
+    done = CliRunner().invoke(app, ["predict", str(tmp_path / "a.png"), "--model", str(folder), *more])
+    assert [each["index"] for each in json.loads(done.stdout)["objects"]] == found.labels.tolist()
+    scored = hubel.evaluate(folder, tmp_path, split="all", device="cpu", nms="agnostic").evaluator.images[0].found
+    np.testing.assert_allclose(scored.boxes, dense["boxes"][kept], atol=0.05)
+    usual = hubel.evaluate(folder, tmp_path, split="all", device="cpu").evaluator.images[0].found
+    assert usual.boxes.shape == (100, 4) and not np.array_equal(usual.boxes, scored.boxes)
+    for call in (hubel.Predictor, partial(hubel.evaluate, data=tmp_path)):
+        with pytest.raises(UsageError, match="unknown suppression 'hard'"):
+            call(folder, nms="hard")
+        with pytest.raises(UsageError, match=r"--nms soft would lower the scores of --tta twice"):
+            call(folder, nms="soft", tta=True)
+        with pytest.raises(UsageError, match="efficientnet_lite0 is not a detector"):
+            call("efficientnet_lite0", nms="soft")
 
 
 def test_suppression_stops_at_enough_and_keeps_boxes_without_area() -> None:
@@ -162,3 +197,24 @@ def test_suppression_stops_at_enough_and_keeps_boxes_without_area() -> None:
     np.testing.assert_allclose(found.boxes, boxes[kept])
     thresholds = Thresholds(0.3, max_detections=2)
     assert len(select_objects(anchors.astype(np.float32), scores, (300, 300), thresholds).scores) == 2
+
+
+@pytest.mark.parametrize("name", ["standard", "agnostic", "diou", "soft", "soft-linear"])
+def test_each_suppression_selects_by_its_own_rule(name: str) -> None:
+    """Two classes on the same place, two that overlap the first by an IoU of 5/7 and of 0.54, one far away."""
+    rows = [[0, 0, 60, 20], [0, 0, 60, 20], [0, 0, 60, 28], [6, 8, 60, 20], [200, 0, 260, 20]]
+    scores = np.zeros((5, 2), np.float32)
+    scores[range(5), [0, 1, 0, 0, 0]] = 0.9, 0.8, 0.6, 0.7, 0.5
+    found = select_objects(np.array(rows, np.float32), scores, (300, 300), Thresholds(0.3, 0.535, nms=name))
+    by_hand = {
+        "standard": [(0, 0.9), (1, 0.8), (0, 0.5)],
+        "agnostic": [(0, 0.9), (0, 0.5)],
+        # The centre of the fourth is 3 and 4 pixels off, on a diagonal of √4000: 0.54 - 25/4000 = 0.534.
+        "diou": [(0, 0.9), (1, 0.8), (0, 0.7), (0, 0.5)],
+        "soft": [(0, 0.9), (1, 0.8), (0, 0.5), (0, 0.7 * math.exp(-(0.54**2) / 0.5))],
+        "soft-linear": [(0, 0.9), (1, 0.8), (0, 0.5), (0, 0.7 * (1 - 0.54))],
+    }
+    assert found.labels.tolist() == [label for label, _ in by_hand[name]]
+    assert found.scores.tolist() == pytest.approx([score for _, score in by_hand[name]])
+    with pytest.raises(UsageError, match="unknown suppression 'hard'"):
+        Thresholds(nms="hard")

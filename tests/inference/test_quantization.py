@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import openvino
@@ -13,12 +15,14 @@ import torch
 from torch import nn
 
 from hubel.data.preprocessing import Preprocessing
+from hubel.data.samples import Sample
 from hubel.errors import MissingExtraError, ModelError
 from hubel.inference import quantize
 from hubel.inference.accuracy_control import (
     AccuracyCheck,
     QuantizationReport,
     classifier_held_out,
+    detector_held_out,
     probabilities,
     quantize_with_accuracy_control,
     runner,
@@ -33,6 +37,7 @@ from hubel.inference.quantize import (
     with_kernel_sums_kept,
     without_softmax,
 )
+from hubel.models.metadata import ModelMetadata
 
 PREPROCESSING = Preprocessing(32, 32)
 
@@ -215,6 +220,54 @@ def test_without_labels_the_float_networks_beliefs_stand_for_them() -> None:
     assert check.agreement is not None and check.agreement(lambda batches: iter([other])) == 0.5
     labelled = classifier_held_out(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), lambda batches: iter([exact]))
     assert labelled.score(lambda batches: iter([other])) == 1.0
+
+
+BOXES = np.array([[2, 2, 12, 12], [14, 14, 30, 30], [1, 20, 9, 30]], np.float32)
+
+
+def test_a_detector_is_scored_by_its_average_precision() -> None:
+    """Of two objects of a class one is found, first: precision is 1 up to a recall of 0.5, at 51 of COCO's 101."""
+    metadata = ModelMetadata("detect", "ssd", 2, 3, 32, ["cat", "dog"], replace(PREPROCESSING, resize="stretch"))
+    exact = {"boxes": BOXES[None], "scores": np.array([[[0.9, 0], [0.8, 0], [0, 0.7]]], np.float32)}
+    other = {"boxes": BOXES[None], "scores": np.array([[[0.9, 0], [0, 0], [0, 0.2]]], np.float32)}
+    pixels = np.zeros((1, 32, 32, 3), np.uint8)
+    alone = detector_held_out(pixels, None, metadata, lambda batches: iter([exact]))
+    assert alone.metric.startswith("AP50")
+    assert alone.score(lambda batches: iter([exact])) == pytest.approx(1)
+    assert alone.score(lambda batches: iter([other])) == pytest.approx((51 / 101 + 1) / 2)
+    sample = Sample(Path("a.jpg"), width=64, height=64, boxes=2 * BOXES[:1], labels=np.zeros(1, np.int64))
+    sample = replace(sample, crowd=np.zeros(1, bool), difficult=np.zeros(1, bool), areas=np.ones(1, np.float32))
+    labelled = detector_held_out(pixels, [sample], metadata, lambda batches: iter([]))
+    assert (labelled.metric, labelled.score(lambda batches: iter([other]))) == ("AP", pytest.approx(1))
+    missed = {"boxes": BOXES[None] + 10, "scores": exact["scores"]}
+    assert labelled.score(lambda batches: iter([missed])) == 0
+
+
+class _Boxes(nn.Module):
+    """Two convolutions, and offsets that are scaled to pixels."""
+
+    prediction_names = ("boxes", "scores")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 16, 3, 4, 1), nn.ReLU(), nn.Conv2d(16, 6, 3, 4, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = self.body(images).flatten(2).transpose(1, 2)
+        return rows
+
+    def predictions(self, rows: torch.Tensor, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+        centre, extent = (rows[..., :2] * 13 + 100) * 1.7, rows[..., 2:4].exp() * 31
+        return {"boxes": torch.cat((centre - extent, centre + extent), 2), "scores": rows[..., 4:].sigmoid()}
+
+
+def test_boxes_are_decoded_in_float() -> None:
+    """NNCF would quantize the additions and multiplications behind the convolutions."""
+    torch.manual_seed(0)
+    model = to_openvino(_Boxes().eval(), PREPROCESSING)
+    quantized = post_training_quantization(model, _pixels(32, 0), weight_bits=exact_weight_bits())
+    kinds = {each.get_friendly_name(): each.get_type_name() for each in model.get_ops()}
+    assert [kinds[name] for name in quantized_layers(quantized)] == ["Convolution", "Convolution"]
 
 
 def test_the_report_counts_the_images_whose_top_class_stays() -> None:

@@ -504,7 +504,7 @@ def test_early_stopping_counts_alike(page: SimpleNamespace) -> None:
         callback.on_epoch_end(epoch, {"val_accuracy": accuracy})
         row = {"epoch": epoch + 1, "val_top1": accuracy, "val_loss": 1.0}
         progress.add(row, get_task("classify").monitor)
-        assert progress.should_stop_early(2) == callback.model.stop_training
+        assert progress.should_stop_early(2, get_task("classify").monitor) == callback.model.stop_training
         if callback.model.stop_training:
             break
     assert progress.best_epoch == 4 and callback.stopped_epoch == 5  # Keras counts from 0

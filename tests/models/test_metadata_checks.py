@@ -66,7 +66,7 @@ def _rewrite(folder: Path, path: str, value: Any) -> None:
         ("preprocessing.std", [1.0, 1.0, 1.0], "std has 3 values for 1 channels"),
         ("preprocessing.mean", [NAN], "mean cannot be"),
         ("preprocessing.mean", [INF], "mean cannot be"),
-        ("preprocessing.resize", "fit", "resize cannot be 'fit'"),
+        ("preprocessing.resize", "squash", "resize cannot be 'squash'"),
         ("preprocessing.interpolation", "area", "interpolation cannot be 'area'"),
         ("preprocessing.crop_fraction", 0, "crop_fraction cannot be 0"),
         ("preprocessing.height", 10**6, "height cannot be 1000000"),

@@ -21,16 +21,31 @@ NO_COUNT = (0, -1, 1.5, "many", True, INF, [1])
 NO_COUNTS = ((), 3, "deep", None, [1, 2, 0, 1], [1, 1, -1, 1, 1], [1, 1.5, 1, 1], [True] * 4, [[1]] * 4)
 # By the name of an option: what it cannot be in any family. An option that is missing here fails the first test.
 WRONG: dict[str, tuple[object, ...]] = {
+    "at_once": NO_FLAG,
+    "branch_channels": (*NO_COUNT, None),
+    "decoder_channels": (*NO_COUNT, None),
+    "image_pooling": NO_FLAG,
+    "output_stride": (4, 64, "16", None, True),
+    "pyramid": NO_FLAG,
+    "rates": ((), 6, [0, 6], ["wide"], [1.5]),
+    "skip_channels": (*NO_COUNT, None),
+    "skips": ((), 4, [4, 16], ["fine"]),
+    "stride": (4, 64, "8", None),
+    "widths": ((), 64, [256, 0], ["wide"]),
+    "anchor": NO_FACTOR,
     "activation": ("gelu", None, 1, ["relu"]),
     "auxiliary": NO_FLAG,
     "avg_down": NO_FLAG,
     "auxiliary_pool": ("7x7", 5, None),
     "batch_norm": NO_FLAG,
+    "bins": (*NO_COUNT, 1, None),
+    "blocks": (-1, 1.5, "many", True, None),
     "bottleneck": (*NO_COUNT, None),
     "cfg": (1, None, "", "layers", "[net]\n[lstm]\n", "[net]\n[convolutional]\nfilters=3\n"),
     "channels": (*NO_COUNTS, [96, 256, 384, 384], [96, 0, 384, 384, 256], [97, 256, 384, 384, 256.5]),
     "compression": (0, -0.5, 1.5, NAN, "half", True, None),
     "connections": ("half", True),
+    "convolutions": (*NO_COUNT, None),
     "count_padding": NO_FLAG,
     "depth": NO_FACTOR,
     "depths": NO_COUNTS,
@@ -40,7 +55,9 @@ WRONG: dict[str, tuple[object, ...]] = {
     "extras": ((), 3, "deep", [0], [[256, 512, 3, 2]], [1.5], [[256, 512, 0, 2, 1]], [["wide"]]),
     "features": (*NO_COUNT, None),
     "reduce_first": NO_FLAG,
+    "fusion": ("mean", 1, None),
     "grid": NO_COUNT,
+    "head_layers": (*NO_COUNT, None),
     "base_width": (*NO_COUNT, None),
     "groups": (*NO_COUNT, None),
     "growth": (*NO_COUNT, None),
@@ -49,8 +66,11 @@ WRONG: dict[str, tuple[object, ...]] = {
     "kernel": (*NO_COUNT, 4, None),
     "largest": NO_FACTOR,
     "last_pool": (0, 1, 4, "3", True, None),
+    "layers": (*NO_COUNT, None),
     "leaky_slope": NO_SHARE,
+    "mappings": (-1, 1.5, "many", True, None),
     "norm_eps": NO_FACTOR,
+    "neck": (1, None, "layers", "[lstm]\n"),
     "normalized": NO_FLAG,
     "objectness": ("softmax", 1, None),
     "output": ("softmax", 10),
@@ -58,12 +78,16 @@ WRONG: dict[str, tuple[object, ...]] = {
     "per_octave": (*NO_COUNT, None),
     "places": (*NO_COUNT, None),
     "pool_ceil_mode": NO_FLAG,
+    "pyramid_channels": (*NO_COUNT, None),
     "downsample_kernel": (*NO_COUNT, 2, None),
     "ratios": ((), 2, [0.0, 2.0], ["wide"], [NAN]),
+    "residual": NO_FLAG,
     "same": NO_FLAG,
+    "scale": (0, 1, 5, 2.5, "2x", None),
     "scales": ((), 0.1, [0.1, 0.2], [0.1, 0, 0.2], [0.1, 0.1, 1.5], [NAN, 0.1, 0.1], ["a", "b", "c"]),
     "se": NO_FLAG,
     "separable_stem": NO_FLAG,
+    "shrunk": (*NO_COUNT, None),
     "sizes": ("logarithm", 1, None),
     "smallest": NO_FACTOR,
     "stages": ((), 4, "deep", [3, 3, 5, 2], [[3, 64, 128]], [[3, 64, 128, 0]], [[3, 64, 128, "wide"]]),
@@ -74,6 +98,8 @@ WRONG: dict[str, tuple[object, ...]] = {
     "subsampling": ("sum", True),
     "unit": ("light", 1, None),
     "units": ((), 3, "deep", [1, 0, 1], [1, 1], [[3, 16, 16, "SE", "RE"]], [[3, 16, 16, "SE", "RE", 3]]),
+    "tree": (1, None, "animal", "animal 0\n", "animal -1\nanimal 0\n"),
+    "map": (1, None, "0\n"),
     "width": NO_FACTOR,
     "window": (*NO_COUNT, None),
 }
@@ -113,6 +139,11 @@ def test_what_an_option_cannot_be_is_refused(family_option: tuple[str, str], nam
         with pytest.raises(ModelError) as raised, torch.device("meta"):
             create_model(name, **{option: value})
         error = raised.value
+        if option in ("cfg", "neck", "tree", "map") and isinstance(
+            value, str
+        ):  # what is wrong with a text is told by its line
+            assert error.hint
+            continue
         assert error.message.startswith(f"{name} cannot be built with {option}="), value
         assert error.hint.startswith(f"{option} is ") and f"the network's own is {option}={own!r}"[:200] in error.hint
 
@@ -132,6 +163,8 @@ def test_what_an_option_can_be_makes_a_network(family_option: tuple[str, str], n
         assert (outputs["scores"].shape, outputs["box"].shape) == ((2, row.num_classes), (2, 4))
     elif row.task == "segment":
         assert outputs.shape[:2] == (2, row.num_classes)
+    elif row.task == "super-resolve":
+        assert outputs.shape == (2, 3, *(model.scale * side for side in row.input[1:]))
     else:  # SSD scores the background, too
         scores = outputs["scores"]
         assert (len(scores), scores.shape[-1] - row.num_classes) in ((2, 0), (2, 1))

@@ -181,7 +181,7 @@ def test_every_family_that_may_have_blocks_is_tested() -> None:
     assert optional == {type(architecture(name).config) for name in WEIGHED}
     # Blocks of their own kind, or nothing to put one into (docs/models.md).
     without = {row.name.partition("_")[0].rstrip("5") for row in rows if type(row.config) not in optional}
-    assert without == {"lenet", "alexnet", "zfnet", "simple", "mobilenet", "efficientnet", "deepsort"}
+    assert without == {"lenet", "alexnet", "zfnet", "simple", "mobilenet", "efficientnet", "deepsort", "darknet"}
 
 
 def test_se_mobilenet_has_the_papers_parameters() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from hubel.errors import ModelError
 from hubel.models import create_model
+from hubel.training.train import complete_config
 
 
 def plain_stack(dropout: float = 0.5) -> nn.Sequential:
@@ -57,3 +60,16 @@ def test_dense_layers_follow_the_image_size() -> None:
     assert model.head.dense1.in_features == 256 * 8 * 8
     with pytest.raises(ModelError, match="7 pixels"):
         create_model("simple_cnn", image_size=7)
+
+
+def test_it_trains_by_its_own_recipe_unless_told_otherwise() -> None:
+    config = complete_config(Path("data"), {"task": "classify", "model": "simple_cnn"})
+    assert (config.epochs, config.batch, config.schedule) == (24, 128, "one-cycle")
+    assert (config.learning_rate, config.label_smoothing, config.augmentation) == (0.0015, 0.03, ("flip",))
+    told = complete_config(
+        Path("data"),
+        {"task": "classify", "model": "simple_cnn", "weights": None, "epochs": None, "batch": 8, "schedule": "cosine"},
+    )
+    assert (told.epochs, told.batch, told.schedule, told.augmentation) == (24, 8, "cosine", ("flip",))
+    other = complete_config(Path("data"), {"task": "classify", "model": "resnet18", "weights": None})
+    assert (other.epochs, other.batch, other.augmentation) == (60, 32, ("crop", "flip"))

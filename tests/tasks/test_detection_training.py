@@ -85,8 +85,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("detection")
     data = painted(folder / "shapes", {"train": 36, "val": 16})
     options = (
-        f"--backbone resnet18 --from-scratch --epochs 8 --average 0 --batch 8 --image-size {SIDE} --augment flip "
-        "--workers 0 --precision float32 --learning-rate 2e-3"
+        f"--model ssd --backbone resnet18 --from-scratch --epochs 8 --average 0 --batch 8 --image-size {SIDE} "
+        "--augment flip --workers 0 --precision float32 --learning-rate 2e-3"
     )
     with contextlib.suppress(SystemExit):
         main(["train", str(data), *options.split(), "--out", str(folder / "run")])
@@ -130,6 +130,31 @@ def test_a_detector_learns_painted_shapes(run: tuple[Path, Path], capsys: pytest
         main(["evaluate", str(folder), str(data), "--json"])
     scored = json.loads(capsys.readouterr().out)
     assert scored["metrics"]["AP"] == pytest.approx(result["metrics"]["AP"], abs=1e-6)
+
+
+def test_a_detector_without_anchors_learns_them_too(run: tuple[Path, Path], tmp_path: Path) -> None:
+    """With mosaics in its first epochs; ``metrics.csv`` has its own terms."""
+    result = hubel.train(
+        run[0],
+        out=tmp_path / "run",
+        task="detect",
+        model="one_stage",
+        backbone="resnet18",
+        options={"pyramid_channels": 48},
+        weights=None,
+        epochs=8,
+        average=0.0,
+        batch=8,
+        image_size=SIDE,
+        augmentation="mosaic,flip",
+        close_mosaic=5,
+        workers=0,
+        precision="float32",
+    )
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    terms = [float(rows[-1][f"train_{name}_loss"]) for name in ("class", "box", "distribution")]
+    assert float(rows[-1]["train_loss"]) == pytest.approx(sum(terms), abs=1e-4)
+    assert result.scores["val"].to_json()["metrics"]["AP50"] > 0.6
 
 
 def test_what_it_is_surest_of_is_where_it_was_painted(run: tuple[Path, Path]) -> None:

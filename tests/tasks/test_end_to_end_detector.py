@@ -63,7 +63,7 @@ def test_from_an_export_with_mistakes_to_an_exported_detector(
     left = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
     assert left <= {"near"}  # images of noise and one disc each look alike
     options = f"--backbone resnet18 --from-scratch --epochs 4 --average 0 --batch 8 --image-size {SIDE} --workers 0"
-    assert ended(f"train mended {options} --augment flip --precision float32 --json --out runs/shapes") == 0
+    assert ended(f"train mended --model ssd {options} --augment flip --precision float32 --json --out runs/shapes") == 0
     trained = json.loads(capsys.readouterr().out)
     assert trained["task"] == "detect" and trained["metrics"]["AP50"] > 0.1
     assert sorted(row["name"] for row in trained["per_class"]) == ["disc", "square"]

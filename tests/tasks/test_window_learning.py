@@ -122,7 +122,7 @@ def test_crops_carry_their_boxes_and_show_objects_or_none(tmp_path: Path) -> Non
     assert compared > 20
 
 
-@pytest.mark.parametrize("objectness", ["binary", "class"])
+@pytest.mark.parametrize("objectness", ["binary", pytest.param("class", marks=pytest.mark.slow)])
 def test_a_small_network_learns_to_find_discs(objectness: str, tmp_path: Path) -> None:
     data = painted(tmp_path / "voc", {"train": 48, "val": 12})
     result = hubel.train(

@@ -64,7 +64,7 @@ def test_larger_batches_are_left_alone() -> None:
         assert not any(module._forward_pre_hooks for module in network.modules())
 
 
-@pytest.mark.parametrize("name", ["densenet121", "inception_v3", "resnet18", "mobilenet_v3_small", "ssd"])
+@pytest.mark.parametrize("name", ["densenet121", "inception_v3", "resnet18", "mobilenet_v3_small", "ssd", "one_stage"])
 def test_networks_with_maps_of_one_pixel_take_one_image(name: str) -> None:
     size = {"inception_v3": 75, "ssd": 128}.get(name, 32)
     network = create_model(name, num_classes=2, image_size=size, weights=None).train()

@@ -166,6 +166,7 @@ def test_scaling_of_other_images_than_the_papers() -> None:
     assert small.multiplications < scale("efficientnet_lite0", CompoundScaling(1)).multiplications / 4
 
 
+@pytest.mark.slow
 def test_search_trains_ranks_and_resumes(shapes: Path, tmp_path: Path) -> None:
     grid = (CompoundScaling(1, 1.0, 1.0, 1.4), CompoundScaling(1, 2.0, 1.0, 1.0))
     settings = {"epochs": 1, "workers": 0, "batch": 64}

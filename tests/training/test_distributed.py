@@ -154,6 +154,7 @@ def test_accelerate_launch_gives_the_result_of_one_process(skewed: Path, one: Tr
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_phases_on_frozen_batch_normalization(tmp_path: Path) -> None:
     """A new head, then the upper part of a network, as transfer learning has it by default."""
     data = write_shapes(tmp_path / "data", {"cross": 14, "disc": 13})
@@ -197,6 +198,7 @@ def interrupt_the_second(rank: int) -> None:
         loop._validate = interrupted  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_interrupted_in_two_processes_goes_on_in_one(skewed: Path, one: TrainingResult, tmp_path: Path) -> None:
     """Both end, one of them says how to go on, and another number of processes does."""
     two = tmp_path / "two"

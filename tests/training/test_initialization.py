@@ -70,6 +70,7 @@ ONE_OF_EACH_ROW = (
     ),
     *("inception_v3", "inception_v4", "xception", "resnet18", "senet154", "densenet121", "cspresnet50"),
     *("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_lite0"),
+    "darknet_classifier",
 )
 
 
@@ -82,7 +83,7 @@ def test_weights_have_the_deviation_that_the_page_says(name: str) -> None:
     convolutions = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > LARGE]
     # Of grouped and depthwise convolutions some count one group as the fan-out, some all.
     layers = [(layer, of_convolutions) for layer in convolutions if layer.groups == 1]
-    last = model.head.classifier
+    last = getattr(model.head, "classifier", None)  # a Darknet classifier's is a convolution
     if isinstance(last, nn.Linear) and last.weight.numel() > LARGE:
         of_last = of_convolutions if "the same" in of_dense else re.split("classifiers |the last ", of_dense)[-1]
         layers.append((last, of_last))

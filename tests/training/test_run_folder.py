@@ -91,7 +91,7 @@ def test_wrong_names_are_refused_before_an_image_is_read(
     def read(*_: object) -> None:
         raise AssertionError("images were read")
 
-    monkeypatch.setattr("hubel.training.train.read_run_data", read)
+    monkeypatch.setattr("hubel.training.run_data.read_run_data", read)
     with pytest.raises(HubelError, match=named):
         train(small, out=tmp_path / "run", **{**QUICK, **wrong})
     assert not (tmp_path / "run").exists()

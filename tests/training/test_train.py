@@ -62,8 +62,13 @@ def test_run_folder_holds_what_is_promised(run) -> None:
     assert {name for name in names if name.startswith(".")} <= {".lock"}
     rows = list(csv.DictReader((run.folder / "metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, 17))
-    best = max(rows, key=lambda row: (float(row["val_top1"]), -float(row["val_loss"])))
-    assert int(best["epoch"]) == run.best_epoch
+    kept, highest = 0, (0.0, 0.0)
+    for row in rows:  # of 27 validation images
+        scores = float(row["val_top1"]), -float(row["val_loss"])
+        error = (highest[0] * (1 - highest[0]) / 27) ** 0.5
+        kept = int(row["epoch"]) if scores > highest or scores[0] > highest[0] - error else kept
+        highest = max(highest, scores)
+    assert kept == run.best_epoch
 
 
 def test_scores_are_those_of_the_predictions(run) -> None:
@@ -134,22 +139,23 @@ def wait_for_epoch(out: Path, epoch: int, process: subprocess.Popen[str]) -> Non
     pytest.fail(f"no epoch {epoch}: {process.communicate()[1]}")
 
 
-def test_killed_and_interrupted_runs_end_as_if_nothing_had_happened(shapes: Path, tmp_path: Path) -> None:
+_BLOWS = ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129))
+
+
+@pytest.mark.parametrize("blows", [_BLOWS[:2], pytest.param(_BLOWS, marks=pytest.mark.slow)], ids=["two", "all"])
+def test_killed_and_interrupted_runs_end_as_if_nothing_had_happened(
+    shapes: Path, tmp_path: Path, blows: tuple[tuple[int, int], ...]
+) -> None:
     """kill -9, SIGTERM, Ctrl-C, a closed terminal, each in the middle of an epoch; the weights are equal to the bit.
 
     The blows hit the whole process group, decoding processes included, as a terminal or a supervisor deals them.
     """
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    arguments = quick_arguments(epochs=5, workers=1)
+    arguments = quick_arguments(epochs=len(blows) + 1, workers=1)
     process = start(shapes, whole, *arguments)
     assert process.wait(200) == 0, process.stderr.read()
     process = start(shapes, broken, *arguments)
-    for epoch, blow, code in (
-        (1, signal.SIGKILL, -9),
-        (2, signal.SIGTERM, 143),
-        (3, signal.SIGINT, 130),
-        (4, signal.SIGHUP, 129),
-    ):
+    for epoch, (blow, code) in enumerate(blows, start=1):
         wait_for_epoch(broken, epoch, process)
         os.killpg(process.pid, blow)
         message = process.communicate(timeout=60)[1]

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torchvision.transforms import v2
 
 from drawn_shapes import write_shapes
 from hubel.config import make_config
@@ -29,20 +31,23 @@ from hubel.data.samples import Sample
 from hubel.data.transforms.image_transform import ImageTransform, Lighting, MixUpCutMix, check_augmentations
 from hubel.errors import DataError, UsageError
 from hubel.models import create_model
-from hubel.models.base import Classifier, ClassTargets
+from hubel.models.base import Classifier, ClassTargets, Detector
 from hubel.tasks.classification.decode import top_k
 from hubel.tasks.classification.task import imbalance_ratio, inverse_frequency
 from hubel.tasks.registry import get_task
 from hubel.training import setup
 from hubel.training.autotune import CpuContention, ExecutionPlan, choose_execution
+from hubel.training.checkpoint import Progress
 from hubel.training.finetune import (
     TrainableTop,
+    describe_trained,
     enter_training_mode,
     freeze_backbone,
     freeze_below,
     make_optimizer,
     parts_with_parameters,
     plan_phases,
+    set_learning_rate,
 )
 from hubel.training.loop import WeightAverage, rate_factor
 from hubel.training.trials import TrialBudget
@@ -105,7 +110,7 @@ def test_class_weights_are_scikit_learns_balanced() -> None:
     labels = [0] * 10 + [1] * 5 + [2] * 1
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     assert inverse_frequency(labels, 3).numpy() == pytest.approx(expected, rel=1e-6)
-    assert imbalance_ratio(labels, 3) == 10
+    assert imbalance_ratio(labels, 3) == 10 == imbalance_ratio(labels, 5)  # inner classes of a tree have no images
 
 
 def test_weighted_sampling_draws_classes_alike() -> None:
@@ -163,6 +168,16 @@ def test_freezing_from_a_layer_upwards(where: str, learning: list[str]) -> None:
         assert all(p.requires_grad for p in backbone.get_submodule("stage3.1").parameters())
 
 
+def test_the_log_names_few_parts_and_counts_many() -> None:
+    model, cfg = tiny(), create_model("yolo_v3_tiny", num_classes=2)
+    assert isinstance(cfg, Detector)
+    assert describe_trained(model, freeze_below(model, "1.0")) == "the whole network"
+    assert describe_trained(model, freeze_below(model, "head")) == "only the head"
+    assert describe_trained(model, freeze_below(model, "0.4")) == "the head and stage3, stage4"
+    some = freeze_below(cfg, "0.7")
+    assert describe_trained(cfg, some) == f"the head and {len(some)} of 11 parts, from {some[0]} on" and len(some) > 5
+
+
 @pytest.mark.parametrize("where", ["stage9", "1.5", "-0.1"])
 def test_wrong_layer_is_named(where: str) -> None:
     with pytest.raises(UsageError, match=where):
@@ -204,6 +219,19 @@ def test_biases_and_norms_are_not_decayed() -> None:
     optimizer = make_optimizer(model, make_config(data="x", weight_decay=0.3), 0.1)
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+
+
+def test_rates_fall_from_part_to_part() -> None:
+    model = tiny()
+    freeze_below(model, "0.6")
+    optimizer = make_optimizer(model, make_config(data="x", layer_decay=0.5), 0.1)
+    set_learning_rate(optimizer, 0.2)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    seen = {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    expected = {"head": 0.2, "backbone.stage4": 0.1, "backbone.stage3": 0.05, "backbone.stage2": 0.025}
+    assert all(rate == pytest.approx(expected[".".join(name.split(".")[: 1 + name.startswith("b")])])
+               for name, rate in seen.items())  # fmt: skip
+    assert {rate for rate in seen.values()} == {group["lr"] for group in optimizer.param_groups}
 
 
 def test_frozen_lower_and_upper_are_the_model() -> None:
@@ -410,6 +438,65 @@ def test_alexnets_preset_shows_windows_of_the_central_square() -> None:
     assert min(starts) >= 0 and max(starts) <= 32 and len(starts) > 25
     assert all(np.array_equal(p[5, :, 1], int(p[0, 0, 0]) + np.arange(224)) for p in seen)
     assert check_augmentations(["alexnet"]) == ("window", "flip", "lighting")
+
+
+def kept_epochs(accuracies: Sequence[float], images: int) -> list[int]:
+    """The epoch whose weights are kept after each, of as many validation images."""
+    task, progress, kept = get_task("classify"), Progress(), []
+    for epoch, accuracy in enumerate(accuracies, 1):
+        row = {"epoch": epoch, "val_top1": accuracy, "val_loss": 1.0}
+        progress.add(row, task.monitor, lambda best: task.choice_margin(best, images))
+        kept.append(progress.best_epoch)
+    return kept
+
+
+def test_the_last_epoch_within_a_standard_error_of_the_best_is_kept() -> None:
+    # The standard error of 0.9 is 0.03 with 100 images and 0.003 with 10,000.
+    accuracies = [0.5, 0.9, 0.88, 0.8, 0.899, 0.86]
+    assert kept_epochs(accuracies, 100) == [1, 2, 3, 3, 5, 5]
+    assert kept_epochs(accuracies, 10_000) == [1, 2, 2, 2, 5, 5]
+    assert kept_epochs([0.9, 0.895, 0.891, 0.88, 0.87], 100)[-1] == 4  # of the best, not of the one kept before
+    assert kept_epochs([1.0, 1.0, 0.99], 100) == [1, 1, 1]
+
+
+def test_patience_counts_from_the_best_epoch_not_from_the_one_that_is_kept() -> None:
+    task, progress = get_task("classify"), Progress()
+    stopped = []
+    for epoch, accuracy in enumerate([0.5, 0.9, 0.89, 0.89, 0.89], 1):
+        progress.add({"epoch": epoch, "val_top1": accuracy, "val_loss": 1.0}, task.monitor, lambda best: 0.05)
+        stopped.append(progress.should_stop_early(3, task.monitor))
+    assert stopped == [False, False, False, False, True] and progress.best_epoch == 5
+
+
+def test_random_erasing_gives_a_box_the_mean_colour() -> None:
+    size = Preprocessing(60, 40, mean=(100.0, 150.0, 200.0), crop_fraction=1.0)
+    erasing, pixels = ImageTransform(size, ("erasing",)), np.zeros((60, 40, 3), np.uint8)
+    areas = []
+    for seed in range(400):
+        changed = erasing.augment(pixels, seed)
+        rows, columns = np.nonzero(changed.any(axis=2))
+        if len(rows) == 0:
+            continue
+        box = changed[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert (box == (100, 150, 200)).all() and len(rows) == box.shape[0] * box.shape[1]
+        assert 0.25 < box.shape[1] / box.shape[0] < 4  # 0.3 to 3.3, rounded to pixels
+        areas.append(len(rows) / 2400)
+    assert 160 < len(areas) < 240
+    assert min(areas) > 0.01 and max(areas) < 0.36 and np.mean(areas) == pytest.approx(0.175, abs=0.03)
+    grey = ImageTransform(Preprocessing(60, 40, channels=1, mean=(90.0,), std=(1.0,)), ("erasing",))
+    assert {int(value) for seed in range(20) for value in np.unique(grey.augment(pixels[:, :, :1], seed))} == {0, 90}
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("trivialaugment", v2.TrivialAugmentWide()), ("augmix", v2.AugMix())], ids=lambda x: str(x)[:7]
+)
+def test_policies_are_torchvisions(name: str, theirs: v2.Transform) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    changes = ImageTransform(Preprocessing(40, 50, crop_fraction=1.0), (name,))
+    for seed in range(5):
+        changed = changes.augment(pixels, seed)
+        torch.manual_seed(seed)
+        assert np.array_equal(changed, np.asarray(theirs(Image.fromarray(pixels))))
 
 
 def test_cutmix_labels_are_the_areas() -> None:

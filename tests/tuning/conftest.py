@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hubel.tuning import tune
-from hubel.tuning.study import Record, quiet
+from hubel.tuning.record import Record
+from hubel.tuning.study import quiet
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from drawn_shapes import write_shapes
 from hubel.data.image_folder import read_class_folders
 from hubel.data.samples import Sample
 from hubel.errors import DataError
-from hubel.tuning.folds import Folds, duplicate_groups, make_folds, read_folds, write_folds
+from hubel.tuning.folds import Folds, make_folds, read_folds, write_folds
+from hubel.tuning.groups import duplicate_groups
 
 COUNTS = {0: 83, 1: 41, 2: 26}
 
@@ -57,6 +58,22 @@ def test_groups_stay_together_as_with_scikit_learn(seed: int) -> None:
     assert folds.together[1] == sum(n for n in Counter(groups.tolist()).values() if n > 1)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("count", [3, 5])
+def test_the_folds_are_scikit_learns_of_the_same_seed(count: int, seed: int) -> None:
+    """Image by image, where the groups have the same numbers, which there depend on nothing but the order."""
+    samples = labelled(COUNTS)
+    drawn = np.random.default_rng(seed).integers(0, 70, 150).tolist()
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(drawn))}
+    groups, labels = np.array([numbers[group] for group in drawn]), np.array([sample.label for sample in samples])
+    folds = make_folds(samples, "abc", groups, count, seed)
+    theirs = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
+    expected = [{samples[index].path for index in held_out} for _, held_out in theirs]
+    assert [{sample.path for sample in part} for part in folds.parts] == expected
+    # So sizes and shares of classes are theirs, too, which are as even as groups of up to seven images allow.
+    assert max(map(len, folds.parts)) - min(map(len, folds.parts)) <= 7
+
+
 def test_neither_the_order_of_the_images_nor_the_numbers_of_groups_matter() -> None:
     samples = labelled(COUNTS)
     groups = np.arange(150) // 2
@@ -88,6 +105,27 @@ def test_copies_of_an_image_are_in_its_fold(tmp_path: Path) -> None:
             read_folds(tmp_path, samples, data.root)
 
 
+def test_each_repetition_divides_all_images_otherwise(tmp_path: Path) -> None:
+    samples = labelled(COUNTS)
+    groups = np.arange(150) // 2
+    folds = make_folds(samples, "abc", groups, 5, 0, repeats=3)
+    assert (len(folds), folds.count, folds.images, folds.together) == (15, 5, 150, (75, 150))
+    assert folds.parts[:5] == make_folds(samples, "abc", groups, 5, 0).parts, "the first is that without repetitions"
+    divisions = [{frozenset(sample.path for sample in part) for part in folds.parts[at : at + 5]} for at in (0, 5, 10)]
+    assert all(frozenset.union(*each) == {sample.path for sample in samples} for each in divisions)
+    assert not divisions[0] & divisions[1] and not divisions[1] & divisions[2]
+    train, held_out = folds.split(7)
+    assert held_out == folds.parts[7] and {*train} == {*samples} - {*held_out}
+    write_folds(tmp_path, folds, Path("/set"))
+    recorded = json.loads((tmp_path / "folds.json").read_text())
+    assert list(recorded)[:2] == ["repetition 1, fold 1", "repetition 1, fold 2"] and len(recorded) == 15
+    assert read_folds(tmp_path, samples, Path("/set")) == Folds(folds.parts, 3)
+    recorded["repetition 3, fold 5"].pop()
+    (tmp_path / "folds.json").write_text(json.dumps(recorded))
+    with pytest.raises(DataError, match=r"folds\.json is damaged"):
+        read_folds(tmp_path, samples, Path("/set"))
+
+
 def with_objects(images: int) -> list[Sample]:
     rng = np.random.default_rng(0)
     present = rng.random((images, 4)) < (0.7, 0.3, 0.2, 0.1)
@@ -116,8 +154,18 @@ def test_an_object_class_in_too_few_images_is_named() -> None:
     ("counts", "groups", "message", "hint"),
     [
         ({0: 9, 1: 3}, range(12), "class b has 3 images, fewer than the 4 folds", "or use --folds 3"),
-        ({0: 9, 1: 5}, [*range(9), 9, 9, 9, 9, 10], "class b has 5 images, of which only 2 differ", "--folds 2"),
-        ({0: 9, 1: 5}, [0] * 14, "the data set has 14 images, of which only 1 differ", "add different images"),
+        (
+            {0: 9, 1: 5},
+            [*range(9), 9, 9, 9, 9, 10],
+            "class b has 5 images in only 2 groups of images",
+            "--folds 2",
+        ),
+        (
+            {0: 9, 1: 5},
+            [0] * 14,
+            "the data set has 14 images in only 1 group",
+            "add images of other groups",
+        ),
         ({0: 1, 1: 1}, range(2), "the data set has 2 images, fewer than the 4 folds", "--folds 2"),
     ],
 )

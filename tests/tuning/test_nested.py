@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,10 @@ import optuna
 import pytest
 
 from drawn_shapes import write_shapes
-from hubel.config import TrainingConfig
 from hubel.data.loader import seed_for
-from hubel.data.samples import ImageDataset
-from hubel.data.splits import Splits
 from hubel.errors import UsageError
-from hubel.tuning import running
-from hubel.tuning.fold_training import Shared
+from hubel.tuning import fold_training
+from hubel.tuning.fold_training import FoldTask
 from hubel.tuning.tune import tune
 
 SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -28,10 +26,9 @@ CHANCE, NOISE = 0.5, 0.05
 trained: list[tuple[float, frozenset[str], frozenset[str]]] = []
 
 
-def learns_nothing(
-    shared: Shared, folder: Path, config: TrainingConfig, data: ImageDataset, splits: Splits, stop: Any, on_epoch: Any
-) -> tuple[float, float]:
+def learns_nothing(shared: Any, task: FoldTask, *others: Any) -> tuple[float, float]:
     """The accuracy on labels of pure noise: chance, and an error that depends on the settings and the images."""
+    config, splits = task.config, task.splits
     train, held_out = (frozenset(sample.path.name for sample in part) for part in (splits.train, splits.val))
     trained.append((config.learning_rate or 0, train, held_out))
     rng = np.random.default_rng(seed_for(config.seed, f"{config.learning_rate}", *sorted(held_out), len(train)))
@@ -41,16 +38,19 @@ def learns_nothing(
 @pytest.fixture(autouse=True)
 def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
     trained.clear()
-    monkeypatch.setattr(running, "train_fold", learns_nothing)
+    monkeypatch.setattr(fold_training, "train_fold", learns_nothing)
 
 
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Optuna's record without its file, whose tables take a second to make for each search."""
 
+    class WithEngine(optuna.storages.InMemoryStorage):
+        engine = SimpleNamespace(dispose=lambda: None)
+
     class InMemory:
         def __new__(cls, url: str) -> Any:
-            return optuna.storages.InMemoryStorage()
+            return WithEngine()
 
     monkeypatch.setattr(optuna.storages, "RDBStorage", InMemory)
 
@@ -111,10 +111,10 @@ def test_it_goes_on_without_training_anything_twice(
             raise KeyboardInterrupt
         return learns_nothing(*arguments)
 
-    monkeypatch.setattr(running, "train_fold", interrupted)
+    monkeypatch.setattr(fold_training, "train_fold", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune(data, out=tmp_path / "b", nested=True, **options)
-    monkeypatch.setattr(running, "train_fold", learns_nothing)
+    monkeypatch.setattr(fold_training, "train_fold", learns_nothing)
     resumed = tune(data, out=tmp_path / "b", resume=True, trials=2)
     assert resumed.nested == unbroken.nested and Counter(trained) == counts
     trained.clear()
@@ -123,6 +123,30 @@ def test_it_goes_on_without_training_anything_twice(
     shutil.rmtree(tmp_path / "b" / "without-fold-1")
     with pytest.raises(UsageError, match="was begun without --nested"):
         tune(data, out=tmp_path / "b", resume=True, nested=True)
+
+
+def test_repetitions_and_groups_are_those_of_all_its_searches(
+    data: Path, tmp_path: Path, in_memory: None, capsys: Any
+) -> None:
+    names = [path.relative_to(data).as_posix() for path in data.rglob("*.png")]
+    groups = {name: f"{name.split('-')[0]}-{int(name.split('-')[-1][:-4]) // 3}" for name in names}
+    options: dict[str, Any] = {"trials": 2, "folds": 2, "space": SPACE, "model": "lenet5"}
+    result = tune(data, out=tmp_path / "search", nested=True, repeats=3, groups=groups, **options)
+    assert (result.folds, result.repeats) == (2, 3)
+    assert {len(trial.scores) for trial in result.ranked()} == {6} and len(result.nested.scores) == 2
+    assert result.headline().startswith("2 trials on 3 times 2 folds of 32 images")
+    assert "3 times 2 folds of 32 images; 31 of them stay together, in 10 groups" in capsys.readouterr().err
+    comparison = result._against_defaults(result.nested, 1)
+    assert comparison.difference == pytest.approx(result.nested.mean - np.mean(result.default.scores[:2]))
+    group_of = {Path(name).name: group for name, group in groups.items()}
+    for _, train, held_out in trained:
+        assert not {group_of[name] for name in train} & {group_of[name] for name in held_out}
+    inner = json.loads((result.folder / "without-fold-1" / "folds.json").read_text())
+    assert len(inner) == 6, "a search without a fold divides as often"
+    header = (result.folder / "trials.csv").read_text().splitlines()[0]
+    assert "repetition_1_fold_1,repetition_1_fold_2,repetition_2_fold_1," in header
+    again = tune(data, out=tmp_path / "search", resume=True, trials=2)
+    assert [trial.scores for trial in again.ranked()] == [trial.scores for trial in result.ranked()]
 
 
 def test_it_has_no_time_budget(data: Path, tmp_path: Path) -> None:

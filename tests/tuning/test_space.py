@@ -93,6 +93,7 @@ def test_the_default_space_is_possible_and_contains_the_defaults(task: str, weig
     for name, values in space.items():
         assert plain(getattr(default, name)) in values, name
     assert ("unfreeze_from" in space) == ("head_learning_rate" in space) == bool(default.head_epochs)
+    assert ("layer_decay" in space) == bool(default.head_epochs)
     assert set(default_space(default, ["epochs", "average"])) == set(space) - {"epochs", "average"}
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import optuna
+import optuna_dashboard
+import psutil
 import pytest
 
 from full_disk import disk_full_at
 from hubel.errors import DataError, ModelError
+from hubel.tuning.record import Record
 from hubel.tuning.space import Choices, Range, Space
-from hubel.tuning.study import Record, Search, importances, quiet
+from hubel.tuning.study import Search, importances, quiet
 from hubel.tuning.trials import State, Trial, best_trial
 
 SPACE: Space = {
@@ -33,7 +39,7 @@ def silent() -> Iterator[None]:
         yield
 
 
-def score(trial: Trial, fold: int) -> tuple[float, float]:
+def score(trial: Trial, fold: int, ask: Any = None) -> tuple[float, float]:
     """Best at a rate of 1e-2; half of the settings with one-cycle cannot be trained in the second fold."""
     settings = trial.settings or DEFAULT
     if fold == 1 and settings["schedule"] == "one-cycle" and settings["epochs"] % 2:
@@ -84,8 +90,57 @@ def test_only_the_better_half_goes_on(unbroken: list[Trial]) -> None:
 def test_of_more_folds_two_are_trained_before_a_trial_is_stopped(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     shutil.copyfile(EMPTY[-1], path)
-    trials = Search(SPACE, DEFAULT, 5, 7, Record(path)).run(6, lambda trial, fold: (score(trial, 0)[0], 1.0))
+    trials = Search(SPACE, DEFAULT, 5, 7, Record(path)).run(6, lambda trial, fold, ask: (score(trial, 0)[0], 1.0))
     assert {len(trial.scores) for trial in trials if trial.state is State.STOPPED} == {2}
+
+
+def with_early_score(trial: Trial, fold: int, ask: Any) -> tuple[float, float] | None:
+    """Early, some settings are better than at the end, by their schedule."""
+    final, seconds = score(trial, 0)
+    early = final - (0.2 if (trial.settings or DEFAULT)["schedule"] == "one-cycle" else 0.1)
+    return None if ask is not None and ask(early, seconds / 3) else (final, seconds)
+
+
+def test_early_in_the_first_fold_only_the_better_half_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    trials = search(path).run(TRIALS, with_early_score)
+    early = [trial.early[0] for trial in trials if trial.early is not None]
+    assert len(early) == TRIALS and trials[0].state is State.FINISHED
+    stopped = [trial for trial in trials if not trial.scores]
+    for number, trial in enumerate(trials[1:], 1):
+        better = sorted(early[: number + 1], reverse=True)[max(0, (number + 1) // 2 - 1)]
+        assert (early[number] < better) == (trial in stopped)
+    assert stopped and all(
+        trial.state is State.STOPPED and trial.total_seconds == pytest.approx(1 / 3) for trial in stopped
+    )
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
+    assert [trial.intermediate_values[0] for trial in study.trials] == early
+
+
+@pytest.mark.parametrize("method", ["add_early", "add_score", "end"])
+def test_a_search_that_was_killed_knows_what_was_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Killed at the fifth writing of a kind, before it or after it."""
+    unbroken = search(tmp_path / "unbroken.db").run(TRIALS, with_early_score)
+    for after in (False, True):
+        path, count = tmp_path / f"{after}.db", 0
+        real = getattr(Record, method)
+
+        def killed(record: Record, trial: Trial, real: Any = real, after: bool = after) -> None:
+            nonlocal count
+            count += 1
+            if count == 5 and not after:
+                raise Killed
+            real(record, trial)
+            if count == 5:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Record, method, killed)
+            with pytest.raises(Killed):
+                search(path).run(TRIALS, with_early_score)
+        assert search(path).run(TRIALS, with_early_score) == unbroken
 
 
 class Killed(BaseException):
@@ -98,7 +153,7 @@ def test_a_search_that_was_killed_gives_the_trials_of_an_unbroken_one(
 ) -> None:
     trained: list[tuple[int, int]] = []
 
-    def until_killed(trial: Trial, fold: int) -> tuple[float, float]:
+    def until_killed(trial: Trial, fold: int, ask: Any) -> tuple[float, float]:
         if len(trained) == killed_after:
             raise Killed
         scored = score(trial, fold)
@@ -123,6 +178,37 @@ def test_optuna_reads_the_record(unbroken: list[Trial], tmp_path: Path) -> None:
     assert study.trials[0].intermediate_values.keys() == {1, 2, 3}
 
 
+def test_optunas_dashboard_serves_the_record(unbroken: list[Trial], tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    search(path).run(TRIALS, score)
+    page = optuna_dashboard.wsgi(optuna.storages.RDBStorage(f"sqlite:///{path}"))
+
+    def answer(url: str) -> Any:
+        request: dict[str, Any] = {}
+        setup_testing_defaults(request)
+        statuses: list[str] = []
+        body = page({**request, "PATH_INFO": url}, lambda status, *_: statuses.append(status))
+        assert statuses == ["200 OK"]
+        return json.loads(b"".join(body))
+
+    (study,) = answer("/api/studies")["study_summaries"]
+    assert study["study_name"] == "hubel"
+    served = answer(f"/api/studies/{study['study_id']}")["trials"]
+    assert [trial["number"] for trial in served] == [trial.number for trial in unbroken]
+    states = {State.FINISHED: "Complete", State.STOPPED: "Pruned", State.FAILED: "Fail"}
+    assert [trial["state"] for trial in served] == [states[trial.state] for trial in unbroken]
+    shown = [trial["values"][0] for trial in served if trial["state"] == "Complete"]
+    assert shown == [trial.estimate.mean for trial in unbroken if trial.state is State.FINISHED]
+
+
+def test_a_record_that_was_used_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with Record(path) as record:
+        Search(SPACE, DEFAULT, FOLDS, 7, record).run(2, score)
+        assert path in [Path(file.path) for file in psutil.Process().open_files()]
+    assert path not in [Path(file.path) for file in psutil.Process().open_files()]
+
+
 def test_defaults_outside_the_space_are_tried_all_the_same(tmp_path: Path) -> None:
     elsewhere: Space = {**SPACE, "epochs": Range(6, 9)}
     trials = search(tmp_path / "study.db", elsewhere).run(4, score)
@@ -138,7 +224,7 @@ def test_a_refused_fold_ends_the_search_and_is_trained_later(unbroken: list[Tria
 
 
 def test_what_the_defaults_cannot_do_is_an_error(tmp_path: Path) -> None:
-    def diverges(trial: Trial, fold: int) -> tuple[float, float]:
+    def diverges(trial: Trial, fold: int, ask: Any) -> tuple[float, float]:
         raise ModelError("the loss is nan", "lower the rate")
 
     with pytest.raises(ModelError, match="the loss is nan"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import multiprocessing
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,25 +17,37 @@ from typing import Any
 import optuna
 import psutil
 import pytest
+import torch
 import yaml
 
 import hubel
 from drawn_shapes import write_shapes
 from hubel.cli.main import main
+from hubel.console import ProgressBar
 from hubel.errors import DataError, MissingExtraError, UsageError
+from hubel.models import load_model
 from hubel.training import feature_cache
-from hubel.training.train import complete_config, read_run_data
-from hubel.tuning import running
-from hubel.tuning.fold_training import Shared, train_fold
+from hubel.training.run_data import read_run_data
+from hubel.training.train import complete_config
+from hubel.tuning import fold_training
+from hubel.tuning.fold_training import FoldTask, Shared, early_epoch, train_fold
 from hubel.tuning.result import TuneResult
 from hubel.tuning.space import NOT_TAKEN
 from hubel.tuning.tune import tune
 
 QUICK: dict[str, Any] = {
     "model": "lenet5", "epochs": 2, "batch": 16, "precision": "float32", "workers": 0, "augmentation": "flip",
+    "threads": 1,
 }  # fmt: skip
 SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "label_smoothing": [0.0, 0.1]}
 SEARCH: dict[str, Any] = {"trials": 3, "folds": 2, "space": SPACE, **QUICK}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_restored() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +87,10 @@ def test_the_folds_are_of_training_and_validation_images_only(result: TuneResult
     assert names == sorted(expected) and len(names) == 48
 
 
+def never(score: float, seconds: float) -> bool:
+    return False
+
+
 def test_a_score_is_that_of_the_last_epoch(data: Path, tmp_path: Path) -> None:
     """Of all epochs, whatever ``patience`` says, and in the precision that the search decided for."""
     config = complete_config(data, {**QUICK, "epochs": 3, "patience": 1, "learning_rate": 1e-5, "precision": "auto"})
@@ -82,13 +100,48 @@ def test_a_score_is_that_of_the_last_epoch(data: Path, tmp_path: Path) -> None:
     splits = replace(run_data.splits, test=())
     epochs: list[int] = []
     folder = tmp_path / "fold"
-    score, seconds = train_fold(
-        Shared(tmp_path), folder, config, run_data.samples, splits, lambda: None, lambda: epochs.append(1)
-    )
+    task = FoldTask(folder, config, splits)
+    scored = train_fold(Shared(tmp_path), task, run_data.samples, lambda: None, lambda: epochs.append(1), never)
+    assert scored is not None
+    score, seconds = scored
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert len(rows) == len(epochs) == 3 and score == float(rows[-1]["val_top1"])
     assert seconds == pytest.approx(sum(float(row["seconds"]) for row in rows))
     assert json.loads((tmp_path / "decisions.json").read_text())["execution"] == decided["execution"]
+
+
+def test_the_first_fold_asks_early_whether_to_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the row of metrics.csv after a third of the last phase, also where it is resumed behind that."""
+    monkeypatch.setattr(fold_training, "_SAVING_INTERVAL", 0.0)
+    config = complete_config(data, {**QUICK, "epochs": 6, "head_epochs": 1, "learning_rate": 1e-3})
+    assert early_epoch(config) == 1 + 2
+    assert early_epoch(replace(config, epochs=2)) is None and early_epoch(replace(config, head_epochs=6)) == 2
+    run_data = read_run_data(config, None)
+    task = FoldTask(tmp_path / "fold", replace(config, epochs=4), replace(run_data.splits, test=()), early_epoch=3)
+    asked: list[tuple[float, float]] = []
+    epochs: list[int] = []
+
+    def interrupted() -> None:
+        epochs.append(1)
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+
+    def stop(score: float, seconds: float) -> bool:
+        asked.append((score, seconds))
+        return True
+
+    def train(on_epoch: Any) -> tuple[float, float] | None:
+        return train_fold(Shared(tmp_path), task, run_data.samples, lambda: None, on_epoch, stop)
+
+    with pytest.raises(KeyboardInterrupt):  # after the checkpoint of the third epoch, before it asks
+        train(interrupted)
+    assert not asked and train(interrupted) is None and len(epochs) == 3
+    rows = list(csv.DictReader((tmp_path / "fold" / "metrics.csv").open()))
+    assert asked == [(float(rows[2]["val_top1"]), pytest.approx(sum(float(row["seconds"]) for row in rows)))]
+    shutil.rmtree(tmp_path / "fold")
+    assert train(lambda: epochs.append(1)) is None and len(epochs) == 6 and asked[1][0] == asked[0][0]
 
 
 def test_features_of_a_frozen_backbone_are_computed_once(
@@ -109,7 +162,10 @@ def test_features_of_a_frozen_backbone_are_computed_once(
 
     def train(shared: Shared, name: str, **changes: Any) -> float:
         config = complete_config(data, {**frozen, **changes})
-        return train_fold(shared, tmp_path / name, config, run_data.samples, splits, lambda: None, lambda: None)[0]
+        task = FoldTask(tmp_path / name, config, splits)
+        scored = train_fold(shared, task, run_data.samples, lambda: None, lambda: None, never)
+        assert scored is not None
+        return scored[0]
 
     for name in ("shared", "alone"):
         (tmp_path / name).mkdir()
@@ -143,10 +199,10 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
     result: TuneResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     epochs = 0
-    real = running.train_fold
+    real = fold_training.train_fold
 
     def interrupted(*arguments: Any) -> tuple[float, float]:
-        *others, on_epoch = arguments
+        *others, on_epoch, ask = arguments
 
         def counted() -> None:
             nonlocal epochs
@@ -155,9 +211,9 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
                 signal.raise_signal(signal.SIGTERM)
             on_epoch()
 
-        return real(*others, counted)
+        return real(*others, counted, ask)
 
-    monkeypatch.setattr(running, "train_fold", interrupted)
+    monkeypatch.setattr(fold_training, "train_fold", interrupted)
     out = tmp_path / "search"
     epochs = 1
     with pytest.raises(KeyboardInterrupt):
@@ -173,26 +229,58 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
 def test_a_killed_worker_is_a_sentence_and_the_search_goes_on(
     result: TuneResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = running.train_fold
+    real = fold_training.train_fold
 
     def with_killed_workers(*arguments: Any) -> tuple[float, float]:
-        *others, on_epoch = arguments
+        *others, on_epoch, ask = arguments
 
         def kill() -> None:
             on_epoch()
             for worker in psutil.Process().children():
                 worker.kill()
 
-        return real(*others, kill)
+        return real(*others, kill, ask)
 
     out = tmp_path / "search"
     with monkeypatch.context() as patch:
-        patch.setattr(running, "train_fold", with_killed_workers)
+        patch.setattr(fold_training, "train_fold", with_killed_workers)
         with pytest.raises(DataError, match="a data-loading worker exited unexpectedly") as raised:
             tune(data, out=out, **{**SEARCH, "workers": 1})
     assert "continue with --resume" in raised.value.hint
     again = tune(data, out=out, resume=True, trials=3)
     assert [trial.scores for trial in again.trials] == [trial.scores for trial in result.trials]
+
+
+@pytest.mark.slow
+def test_several_folds_at_a_time_give_the_same_trials(
+    result: TuneResult, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after one of the processes was killed, in the second fold of trial 0."""
+    out = tmp_path / "search"
+    advance = ProgressBar.advance
+    epochs = 0
+
+    def kill(bar: ProgressBar, count: int = 1, note: str = "") -> None:
+        nonlocal epochs
+        epochs += count if bar._label.startswith("trial") else 0
+        if epochs == 3:
+            for child in psutil.Process().children():
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+        advance(bar, count, note)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "advance", kill)
+        with pytest.raises(
+            DataError, match="a process that trains a fold ended unexpectedly: killed by SIGKILL"
+        ) as raised:
+            tune(data, out=out, parallel=2, ensemble=True, **SEARCH)
+    assert "continue with --resume" in raised.value.hint
+    again = tune(data, out=out, parallel=2, resume=True)
+    assert [trial.scores for trial in again.trials] == [trial.scores for trial in result.trials]
+    assert [trial.settings for trial in again.trials] == [trial.settings for trial in result.trials]
+    assert not list(out.glob(".trial*")) and not multiprocessing.active_children()
+    assert load_model(out / "ensemble")[1].members == 2 and not (out / "networks").exists()
 
 
 def test_the_command_prints_json(result: TuneResult, tmp_path: Path, data: Path, capsys: Any) -> None:
@@ -215,7 +303,13 @@ def test_a_time_budget_ends_the_search_after_the_defaults(data: Path, tmp_path: 
     ("options", "kind", "message"),
     [
         ({"folds": 1}, UsageError, "folds = 1: it is at least 2"),
-        ({"folds": 30}, DataError, "class cross has 24 images, of which only 23 differ: fewer than 30 folds"),
+        (
+            {"folds": 30},
+            DataError,
+            "class cross has 24 images in only 23 groups of images",
+        ),
+        ({"repeats": 0}, UsageError, "repeats = 0: it is at least 1"),
+        ({"groups": {"c/1.png": "k"}}, DataError, "groups names 1 image that .* does not have: c/1.png"),
         ({"trials": 0}, UsageError, "trials = 0: it is at least 1"),
         ({"minutes": -1.0}, UsageError, "minutes = -1.0: it is a number greater than 0"),
         ({"space": {"learning_rte": [1]}}, UsageError, "learning_rte: there is no such option"),
@@ -256,7 +350,6 @@ def test_a_damaged_search_is_a_sentence(result: TuneResult, data: Path, tmp_path
 
 
 def test_without_optuna_the_extra_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "hubel.tuning.study")
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert callable(hubel.tune)
     with pytest.raises(MissingExtraError) as raised:

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields, replace
@@ -32,7 +33,7 @@ from hubel.weights import (
     fetch,
     find_entry,
 )
-from hubel.weights.key_mapping import rename
+from hubel.weights.key_mapping import rename, rules_for
 from weights_tables import KERAS, MORE_THAN_IMAGENET, TORCHVISION, keras_file_of
 
 slow = pytest.mark.slow
@@ -59,8 +60,11 @@ def test_every_entry_can_be_verified_and_found() -> None:
         assert urlsplit(entry.location).scheme in ("https", "package"), entry.name
         if entry.classes == "imagenet1k":
             assert 0 < entry.metrics["top1"] < entry.metrics.get("top5", 1) <= 1, entry.name
+        elif entry.classes == "voc21":
+            assert 0 < entry.metrics["mIoU"] < 1, entry.name
         else:
-            assert 0 < entry.metrics["mAP"] < 1, entry.name
+            # Google's was probably trained on images of val2017.
+            assert not entry.metrics if entry.source == "google" else 0 < entry.metrics["mAP"] < 1, entry.name
         assert find_entry(entry.name) is entry
         assert find_entry(f"{entry.source}/{entry.tag}", entry.architecture) is entry
 
@@ -74,7 +78,10 @@ def test_every_architecture_and_setting_is_known() -> None:
 
     assert {entry.architecture for entry in CATALOG} <= set(list_models())
     for entry in CATALOG:
-        options = {field.name for field in fields(architecture(entry.architecture).config)}
+        row = architecture(entry.architecture)
+        options = {field.name for field in fields(row.config)}
+        if row.backbone is not None:
+            options |= {f"backbone.{field.name}" for field in fields(architecture(row.backbone).config)}
         assert set(entry.settings) <= options, entry.name
 
 
@@ -120,7 +127,7 @@ def test_torchvisions_are_as_torchvision_says(entry: WeightsEntry) -> None:
 
 
 def _detectors() -> list[WeightsEntry]:
-    return [entry for entry in CATALOG if entry.classes == "coco90"]
+    return [entry for entry in CATALOG if entry.classes == "coco90" and entry.source == "torchvision"]
 
 
 @pytest.mark.parametrize("entry", _detectors(), ids=_name)
@@ -150,6 +157,50 @@ def test_torchvision_has_no_other_detectors_of_ours() -> None:
     models = pytest.importorskip("torchvision.models")
     theirs = set(models.list_models(module=models.detection))
     assert {entry.architecture for entry in _detectors()} == theirs & set(list_models("detect"))
+
+
+def _effdets_name(entry: WeightsEntry) -> str:
+    prefix = entry.tag.removesuffix("coco")
+    return prefix.removesuffix("ap_") + entry.architecture + "_ap" * prefix.endswith("ap_")
+
+
+def _of_effdet() -> list[WeightsEntry]:
+    return [entry for entry in CATALOG if entry.source == "effdet"]
+
+
+@pytest.mark.parametrize("entry", _of_effdet(), ids=_name)
+def test_effdets_are_as_effdet_says(entry: WeightsEntry) -> None:
+    """The addresses and preprocessing of its configurations, the figures of its README, the keys of its networks."""
+    effdet = pytest.importorskip("effdet")
+    name = _effdets_name(entry)
+    theirs = effdet.get_efficientdet_config(name)
+    assert entry.location == theirs.url and theirs.url.endswith(f"-{entry.sha256}.pth")
+    ready = entry.preprocessing
+    assert (ready.height, ready.width) == tuple(theirs.image_size)
+    assert ready.mean == pytest.approx([255 * value for value in theirs.get("mean") or (0.485, 0.456, 0.406)])
+    assert ready.std == pytest.approx([255 * value for value in theirs.get("std") or (0.229, 0.224, 0.225)])
+    readme = metadata.distribution("effdet").read_text("METADATA") or ""
+    (figure,) = re.findall(rf"^\| {name} +\| +([\d.]+) +\|", readme, flags=re.MULTILINE)
+    assert entry.metrics == {"mAP": pytest.approx(float(figure) / 100)}
+    row = architecture(entry.architecture)
+    assert row.backbone is not None
+    known = next(
+        known for known in rules_for(entry.architecture) if bool(known.settings["same"]) == (name[:3] == "tf_")
+    )
+    own = asdict(row.config) | {
+        f"backbone.{key}": value for key, value in asdict(architecture(row.backbone).config).items()
+    }
+    assert entry.settings == {key: value for key, value in known.settings.items() if value != own[key]}
+
+
+def test_effdet_has_no_other_weights_of_ours() -> None:
+    config = pytest.importorskip("effdet.config.model_config")
+    published = {
+        name: settings["url"]
+        for name, settings in config.efficientdet_model_param_dict.items()
+        if re.fullmatch(r"(tf_)?efficientdet_d\d(_ap)?", name) and settings["url"]
+    }
+    assert {_effdets_name(entry): entry.location for entry in _of_effdet()} == published
 
 
 @pytest.mark.data
@@ -264,7 +315,7 @@ def test_defaults_are_trained_on_nothing_but_imagenet_and_free_to_use() -> None:
         assert first.license in ("Apache-2.0", "BSD-3-Clause") and not first.settings.keys() & {"width", "batch_norm"}
         assert not MORE_THAN_IMAGENET.search(first.tag)
         sources = {entry.source for entry in (first, *others)}
-        assert first.source == next(source for source in ("google", *SOURCES) if source in sources)
+        assert first.source == next(source for source in ("google", *SOURCES, "effdet") if source in sources)
         if first.source == "timm":
             unaltered = [each for each in others if not each.settings.keys() & {"width", "batch_norm"}]
             plain = [each for each in unaltered if not MORE_THAN_IMAGENET.search(each.tag)]

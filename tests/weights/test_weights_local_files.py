@@ -58,4 +58,12 @@ def test_a_file_of_ours_has_the_usual_preprocessing(tmp_path: Path) -> None:
 
 
 def test_every_format_names_a_library_of_the_catalog() -> None:
-    assert {known.source for known in all_rules()} == {"torchvision", "timm", "keras", "google", "darknet"}
+    assert {known.source for known in all_rules()} == {
+        "torchvision",
+        "timm",
+        "keras",
+        "google",
+        "darknet",
+        "effdet",
+        "torchfcn",
+    }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -69,6 +70,18 @@ def to_meta(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(module, replacements)
 
 
+@contextmanager
+def outside_traces() -> Iterator[None]:
+    """Keep what is computed within out of a ``torch.jit.trace`` under way, which fails on the meta device."""
+    tracer: Any = torch._C
+    state = tracer._get_tracing_state()
+    tracer._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        tracer._set_tracing_state(state)
+
+
 class Tracing(TorchDispatchMode):
     """While active (``with``), shows every operation to the observers after it has run.
 
@@ -92,7 +105,7 @@ class Tracing(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         inputs = (*_tensors(args), *_tensors(kwargs.values()))
         # Numbers in arithmetic arrive as CPU tensors without dimensions and go with any device.
-        devices = {tensor.device.type for tensor in inputs if tensor.dim() > 0}
+        devices = {tensor.device.type for tensor in inputs if tensor.dim() > 0 or tensor.is_meta}
         if kwargs.get("device") == torch.device("meta"):  # the device of a new tensor
             devices.add("meta")
         if "meta" in devices and len(devices) > 1:
@@ -263,6 +276,11 @@ def _resized(maps: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     return _empty((*maps.shape[:2], *size), maps)
 
 
+def _shuffled(maps: Tensor, scale: int) -> Tensor:
+    images, channels, height, width = maps.shape
+    return _empty((images, channels // scale**2, height * scale, width * scale), maps)
+
+
 _ACTIVATIONS = ("relu", "hardtanh", "silu", "mish", "leaky_relu", "hardswish", "hardsigmoid")  # also in place
 _ELEMENTWISE = (
     *(_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor, _aten.pow.Tensor_Scalar),
@@ -292,6 +310,8 @@ _META_KERNELS: dict[Any, Callable[..., Any]] = {
     _aten._upsample_bilinear2d_aa.default: _resized,
     _aten.upsample_bilinear2d.default: _resized,
     _aten.upsample_nearest2d.default: _resized,
+    _aten.pixel_shuffle.default: _shuffled,
+    _aten._prelu_kernel.default: _like_first,
     _aten.arange.default: lambda end, dtype=None, **_: torch.empty(end, dtype=dtype or torch.int64, device="meta"),
     _aten.mean.dim: _reduction,
     _aten.sum.dim_IntList: _reduction,

@@ -127,6 +127,7 @@ class CollectionJob:
                 "digest": found.digest if found is not None else "",
                 **{key: self.predictor.get(key, "auto") for key in ("engine", "precision", "device")},
                 "top": self.predictor.get("top", 5),
+                "tta": self.predictor.get("tta", False),
                 "format": self.kind,
                 "block": self.block,
                 "names": listing.names,

@@ -20,12 +20,16 @@ _LABELS = {
     "precision": "--precision",
     "device": "--device",
     "top": "--top",
+    "tta": "--tta",
     "format": "--format",
     "block": "--block",
     "names": "the number of sources",
     "sources": "the names of the sources",
 }
 """Settings that decide the contents of the shards, by their keys in ``job.json``: what a message calls them."""
+
+_ADDED = {"tta": False}
+"""Settings that earlier versions did not record, and what they had."""
 
 
 def read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | None:
@@ -50,7 +54,7 @@ def read_manifest(folder: Path, settings: dict[str, Any]) -> dict[str, str] | No
         raise DataError(f"{path} is damaged: {error}", "delete the folder, or choose another --out") from error
     differences = []
     for key, here in settings.items():
-        if (there := recorded.get(key)) != here:
+        if (there := recorded.get(key, _ADDED.get(key))) != here:
             is_digest = key in ("digest", "sources")
             was = f"{_LABELS[key]} was {there!s:.{_SHOWN}}, is {here}"
             differences.append(f"{_LABELS[key]} differ" if is_digest else was)

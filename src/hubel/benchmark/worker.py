@@ -163,12 +163,12 @@ def _with_random_weights(model: str) -> Any:
     import torch
 
     from hubel.models import create_model, list_models
-    from hubel.weights import cache_path, default_entry
+    from hubel.weights import default_entry, is_here
 
     if model not in list_models():
         return None
     entry = default_entry(model)
-    if entry is not None and (not entry.needs_download or cache_path(entry).is_file()):
+    if entry is not None and is_here(entry):
         return None
     torch.manual_seed(0)
     return create_model(model).eval()
@@ -286,8 +286,11 @@ _JOBS: dict[str, Callable[..., Row]] = {job.__name__: job for job in (limits, pr
 
 
 def main() -> int:
-    """Run the job on stdin."""
-    job = json.loads(sys.stdin.readline())
+    """Run the job on stdin; none is there if Ctrl-C came while this process was being started."""
+    line = sys.stdin.readline()
+    if not line:
+        return 1
+    job = json.loads(line)
     # Output of libraries must not get between the results.
     results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

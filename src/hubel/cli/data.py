@@ -10,7 +10,7 @@ import typer
 from hubel.cli.command import Command, Group
 from hubel.cli.data_check import agree, check, log_lines
 from hubel.cli.options import Data, FromFormat, Images, Json, NewFolder
-from hubel.config import SplitFractions, parse_fractions
+from hubel.config import LARGEST_IMAGE_SIZE, SplitFractions, parse_fractions
 from hubel.console import ProgressBar, check_output_dir, count_of, log, print_json, print_table, show
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.tables import Table
@@ -154,6 +154,51 @@ def stats(
 
         folder = write_statistics(out, dataset.root.resolve().name, numbers)
         log(f"figures: {folder}, page: {folder / 'statistics.html'}")
+
+
+@data.command(cls=Command)
+def anchors(
+    source: Data,
+    count: Annotated[int, typer.Option(min=1, max=100, help="Number of anchors: 5 for YOLOv2, 9 for v3 and v4.")] = 9,
+    image_size: Annotated[
+        int, typer.Option(min=32, max=LARGEST_IMAGE_SIZE, help="Side of the network's input in pixels.")
+    ] = 416,
+    stride: Annotated[
+        int, typer.Option(min=1, max=128, help="Unit of the anchors in pixels: 32 for YOLOv2, whose unit is a cell.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed of the clustering.")] = 0,
+    from_format: FromFormat = None,
+    as_json: Json = False,
+) -> None:
+    """Find the anchors that fit the training boxes best: k-means of their shapes with the distance 1 - IoU.
+
+    \b
+    hubel data anchors raccoon/ --count 5 --image-size 416 --stride 32
+    hubel data anchors bccd/ --count 9 --image-size 608
+    """
+    from hubel.data.anchors import cluster_anchors
+    from hubel.data.checks.run import read_any
+    from hubel.data.checks.statistics import training_boxes
+
+    dataset = read_any(source, from_format)
+    log_lines("note", dataset.warnings)
+    boxes = training_boxes(dataset)
+    found = cluster_anchors((boxes[:, 2:] - boxes[:, :2]) * image_size / stride, count, seed)
+    if as_json:
+        print_json(
+            {
+                "source": str(source),
+                "boxes": len(boxes),
+                "image_size": image_size,
+                "stride": stride,
+                "anchors": found.sizes.round(4).tolist(),
+                "mean_iou": found.mean_iou,
+            }
+        )
+        return
+    digits = 0 if stride == 1 else 2
+    show("anchors = " + ",  ".join(f"{width:.{digits}f},{height:.{digits}f}" for width, height in found.sizes))
+    show(f"mean IoU of {count_of(len(boxes), 'training box')} with the best of them: {found.mean_iou:.3f}")
 
 
 def _print_statistics(numbers: Statistics) -> None:

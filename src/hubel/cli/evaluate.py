@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hubel.cli.options import Batch, Device, Json, Strict, Threads
+from hubel.cli.options import Batch, Device, Json, Nms, Strict, Threads, Tile, Tta
 from hubel.console import activity, log, print_json, report_error, show
 from hubel.errors import UsageError
 from hubel.fileio import check_exists
@@ -29,6 +29,9 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write an HTML report to this folder.")
     ] = None,
+    nms: Nms = "standard",
+    tta: Tta = False,
+    tile: Tile = None,
     batch: Batch = 32,
     device: Device = "auto",
     threads: Threads = None,
@@ -43,12 +46,14 @@ def evaluate(
     \b
     hubel evaluate runs/flowers flowers/
     hubel evaluate runs/flowers more-flowers/ --split all --report out/
+    hubel evaluate runs/cars aerial/ --tile 640
     hubel evaluate --task track gt.txt result.txt
     hubel evaluate --task track MOT17/train/ results/ --json
     """
     if task == "track":
-        if split is not None or report is not None:
-            raise UsageError("--split and --report apply to models only", "omit them with --task track")
+        if split is not None or report is not None or tta or tile or nms != "standard":
+            message = "--split, --report, --nms, --tta and --tile apply to models only"
+            raise UsageError(message, "omit them with --task track")
         _evaluate_tracks([Path(name) for name in what], json)
         return
     if task is not None:
@@ -64,7 +69,17 @@ def evaluate(
 
     with activity(f"scoring {model} on {data}"):
         result = run(
-            model, Path(data), split=split, batch=batch, device=device, threads=threads, strict=strict, report=report
+            model,
+            Path(data),
+            split=split,
+            batch=batch,
+            device=device,
+            threads=threads,
+            strict=strict,
+            report=report,
+            nms=nms,
+            tta=tta,
+            tile=tile,
         )
     for failure in result.failures:
         report_error(failure.message, failure.hint)

@@ -18,8 +18,8 @@ _OUT = "exports/MODEL-FORMAT[-PRECISION]"
 def export(
     model: Annotated[str, typer.Argument(help=MODEL)],
     format: Annotated[
-        Literal["onnx", "openvino", "torch"],
-        typer.Option(help="model.onnx, model.xml with model.bin, or model.pt2 (torch.export)."),
+        Literal["onnx", "openvino", "torch", "darknet"],
+        typer.Option(help="model.onnx, model.xml with .bin, model.pt2 (torch.export), or model.cfg with .weights."),
     ],
     precision: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="bf16: openvino and torch. int8: openvino.")
@@ -81,8 +81,10 @@ def export(
         print_json(done.to_json())
         return
     exact = f"; exact on {done.quantization['exact_on']}" if done.quantization else ""
+    what = "pixels, as fractions of 255," if "image" in done.outputs else "probabilities"
     show(
-        f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; probabilities differ from the "
+        f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; {what} differ from the "
         f"model's by at most {done.max_difference:.1g}{exact}"
     )
-    log(f"try it: python {done.path.parent / EXAMPLE} photo.jpg")
+    darknet = f"hubel predict photo.jpg --model {done.path}"
+    log(f"try it: {darknet if format == 'darknet' else f'python {done.path.parent / EXAMPLE} photo.jpg'}")

@@ -17,6 +17,7 @@ from hubel.config import Option, describe_default, make_config
 from hubel.fileio import check_exists
 
 _ENGINES = ["auto", "torch", "openvino", "onnx"]
+_SUPPRESSIONS = ["standard", "agnostic", "diou", "soft", "soft-linear"]
 _PRECISIONS = ["auto", "fp32", "bf16", "fp16", "int8"]
 
 
@@ -53,7 +54,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help=f"{MODEL[:-1]}, or an exported folder.",
+        help=f"{MODEL[:-1]}, an exported folder, or a Darknet .cfg.",
         autocompletion=complete_models,
     ),
 ]
@@ -91,6 +92,31 @@ Iou = Annotated[
     float,
     typer.Option(min=0, max=1, help="Detectors: maximum IoU of two objects of the same class (NMS)."),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=64,
+        help="Look at overlapping tiles of N pixels, for small things in large images. Detectors: also at the whole.",
+    ),
+]
+Nms = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(_SUPPRESSIONS),
+        help="Detectors: how the worse of two boxes that overlap is suppressed: it is dropped, also if its class is "
+        "another (agnostic), unless centres are apart (diou), or loses score (Soft-NMS).",
+        autocompletion=lambda: _SUPPRESSIONS,
+    ),
+]
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: predict from each image and its mirror image together, in twice the time. Not "
+        "for letters, digits and other things that a mirror changes.",
+    ),
+]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled images, or a label file.")]
 NewFolder = Annotated[Path, typer.Option(help="A new folder; nothing is overwritten.")]
 FromFormat = Annotated[
@@ -103,7 +129,8 @@ Images = Annotated[
 
 _GROUPS = {
     "Data": (
-        "split", "augmentation", "balance", "image_size", "training_size", "cache", "workers", "strict",
+        "image_labels", "split", "augmentation", "close_mosaic", "balance", "image_size", "training_size", "cache",
+        "workers", "strict",
     ),
     "Optimization": (
         "batch", "accumulate", "optimizer", "learning_rate", "head_learning_rate", "weight_decay", "schedule", "warmup",
@@ -199,9 +226,13 @@ def check_training(data: Path, config: dict[str, Any]) -> None:
 
     Raises :class:`UsageError` for a value, :class:`ModelError` for a network's name, :class:`DataError` for ``data``.
     """
+    from hubel.models.cfg_reference import is_cfg, read_cfg_model
     from hubel.models.registry import check_name
 
     chosen = make_config(data=data, **config)
+    if is_cfg(chosen.model):
+        read_cfg_model(chosen.model)
+        return check_exists(data)
     for name in (chosen.model, chosen.backbone):
         if name is not None:
             check_name(name)

@@ -13,6 +13,7 @@ import typer
 
 from hubel.cli.command import COLLECTIONS, RUNNING
 from hubel.cli.options import (
+    MODEL,
     Calibrate,
     Conf,
     Device,
@@ -20,15 +21,18 @@ from hubel.cli.options import (
     Every,
     Iou,
     Json,
-    Model,
+    Nms,
     Precision,
     Quiet,
     Strict,
     Threads,
+    Tile,
     Tolerance,
+    Tta,
     Verbose,
+    complete_models,
 )
-from hubel.config import CONF, DEFAULT_NETWORK, IOU, TOLERANCE
+from hubel.config import CONF, DEFAULT_DETECTOR, DEFAULT_NETWORK, IOU, TOLERANCE
 from hubel.console import ProgressBar, activity, count_of, log, print_json, printable, report_error, show
 from hubel.errors import UsageError
 from hubel.fileio import check_exists
@@ -48,11 +52,38 @@ def predict(
         list[str],
         typer.Argument(metavar="SOURCE", help="Images, folders, patterns, videos, or the number of a webcam."),
     ],
-    model: Model = DEFAULT_NETWORK,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help=f"{MODEL[:-1]}, an exported folder, or a Darknet .cfg.",
+            show_default=f"{DEFAULT_NETWORK}; detect: {DEFAULT_DETECTOR}",
+            autocompletion=complete_models,
+        ),
+    ] = None,
+    task: Annotated[
+        Literal["classify", "detect"] | None,
+        typer.Option(help="What to look for without --model: the class of the image, or COCO's 80 kinds of objects."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of a Darknet .cfg.", show_default="beside it, under its name"),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classifiers: number of classes, best first.")] = 5,
     conf: Conf = CONF,
     iou: Iou = IOU,
+    nms: Nms = "standard",
+    tta: Tta = False,
+    tile: Tile = None,
     every: Every = 1,
+    cutout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS", help="Segmentation, with --save: images of this class on a transparent background."
+        ),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save annotated copies of images and videos to this folder.")
     ] = None,
@@ -92,37 +123,51 @@ def predict(
         typer.Option(min=1, help="With --ray: number of sources per result file.", rich_help_panel=COLLECTIONS),
     ] = 1000,
 ) -> None:
-    """Classify images or detect objects in them: one line per image.
+    """Classify images, detect objects in them, or name the class of each pixel: one line per image.
 
     The line says which classes, or how many objects of each class; --verbose lists the objects. An image that cannot be
     read is reported and skipped, and the exit status is 1.
-    With --json: one object per line, {"source", "width", "height", "model", "task", …}, with "classes" or
-    "objects", boxes in pixels.
+    With --json: one object per line, {"source", "width", "height", "model", "task", …}, with "classes",
+    "objects", boxes in pixels, or "mask": the file with the class of each pixel, in DIR, or else in runs/predict.
 
     \b
     hubel predict photo.jpg
-    hubel predict street.jpg --model ssdlite320_mobilenet_v3_large --save found/
+    hubel predict street.jpg --task detect --save found/
+    hubel predict aerial.tif --model runs/cars --tile 640 --save found/
+    hubel predict street.jpg --model yolov4.cfg --weights yolov4.weights
     hubel predict holiday/ more/*.png --save out/
     hubel predict clip.mp4 --every 5 --save out/
+    hubel predict call.mp4 --model runs/people --cutout person --save out/
     hubel predict new.jpg --model runs/flowers --json
+    hubel predict small.jpg --model runs/photos --save large/      a network that enlarges images
     hubel predict archive/ --model runs/flowers --precision int8
     hubel predict archive/ more.txt --ray --out rows/
     """
+    if task is not None and model is not None:
+        raise UsageError("--task cannot be combined with --model, which has one", "omit --task")
+    model = model or (DEFAULT_DETECTOR if task == "detect" else DEFAULT_NETWORK)
+    if weights is not None:
+        from hubel.models.cfg_reference import with_weights
+
+        model = with_weights(model, weights)
     settings: dict[str, Any] = {
         "model": model, "engine": engine, "precision": precision, "device": device, "batch": batch, "top": top,
-        "threads": threads, "calibrate": calibrate, "tolerance": tolerance,
+        "threads": threads, "calibrate": calibrate, "tolerance": tolerance, "tta": tta,
     }  # fmt: skip
     if ray:
         if out is None or save is not None or strict:
             raise UsageError(
                 "--ray requires --out DIR and cannot be combined with --save or --strict", "see hubel predict --help"
             )
-        if (conf, iou, every) != (CONF, IOU, 1):
-            raise UsageError("--conf, --iou and --every cannot be combined with --ray", "omit them")
+        if (conf, iou, nms, tile, every, cutout) != (CONF, IOU, "standard", None, 1, None):
+            message = "--conf, --iou, --nms, --tile, --every and --cutout cannot be combined with --ray"
+            raise UsageError(message, "omit them")
         _predict_collection(sources, out, settings, shards, block, json)
         return
     if out is not None:
         raise UsageError(f"--out {out} requires --ray", "add --ray, or use --save DIR for annotated images")
+    if cutout is not None and save is None:
+        raise UsageError("--cutout requires --save DIR", "add --save DIR")
     if save_frames and save is None:
         raise UsageError("--save-frames requires --save DIR", "add --save DIR")
     from hubel.data.sources import every_nth_frame, expand, is_missing
@@ -133,14 +178,16 @@ def predict(
         raise typer.Exit(1)
     if calibrate is not None:
         check_exists(calibrate)
-    from hubel.inference.outputs import AnnotatedFiles
+    from hubel.inference.outputs import AnnotatedFiles, free_folder
 
     files = AnnotatedFiles(save) if save is not None else None
     from hubel.inference import Predictor, tune_allocator
 
     tune_allocator()
     with nullcontext() if quiet else activity(f"loading {model}"):
-        predictor = Predictor(**settings, conf=conf, iou=iou)
+        predictor = Predictor(**settings, conf=conf, iou=iou, nms=nms, tile=tile, cutout=cutout)
+    if files is None and json and predictor.gives_maps:  # rows name the files of masks, which have to be somewhere
+        files = AnnotatedFiles(free_folder(Path("runs") / "predict"))
     images: Iterable[ImageSource] = every_nth_frame(expand(sources), every)
     if files is not None and not any(files.holds(source) for source in sources):
         # DIR may be inside a folder of sources: what is written there now must not be predicted next.

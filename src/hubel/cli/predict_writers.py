@@ -73,9 +73,9 @@ class AnnotatedCopies:
             return outcome, None
         if path is None:
             return outcome, np.asarray(outcome.draw(image.read()))
-        self._files.save(path, image, outcome)
+        saved = self._files.save(path, image, outcome)
         self._count(path)
-        return outcome, None
+        return saved, None
 
     def _append(self, outcome: Outcome, pixels: np.ndarray) -> None:
         """Append a frame to the video of its source; where another source begins, or the size changes, to a new one."""

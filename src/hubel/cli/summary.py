@@ -26,7 +26,7 @@ def summary(
         str,
         typer.Argument(
             help="A registered name (resnet50), a name with weights (resnet50:torchvision/IMAGENET1K_V1, not "
-            "downloaded), or a run folder."
+            "downloaded), a run folder, or a Darknet .cfg."
         ),
     ],
     options: Annotated[
@@ -52,6 +52,7 @@ def summary(
     hubel summary lenet5
     hubel summary resnet50 --input 3x448x448 --batch 32 --dtype bfloat16
     hubel summary vgg16 --set batch_norm=true
+    hubel summary yolov4.cfg
     """
     shape = None if input_size is None else _parse_shape(input_size)
     try:
@@ -93,9 +94,17 @@ def _parse_shape(text: str) -> Shape:
 def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[nn.Module, Shape, Architecture | None]:
     """The network, its own input size, and its row in the registry, unless it comes from a folder."""
     from hubel.models import architecture, list_models, resolve_model
+    from hubel.models.cfg_reference import is_cfg, read_cfg_model, with_texts
+    from hubel.models.factory import with_native_sizes
     from hubel.weights import find_entry
 
     name, _, weights = model.partition(":")
+    if is_cfg(model):
+        cfg = read_cfg_model(model)
+        if options:
+            raise typer.BadParameter("the options of a cfg are its own", param_hint="'--set'")
+        arch = with_native_sizes(architecture(cfg.architecture), cfg.options)
+        return _build(arch, shape, cfg.options), (*cfg.image,), None
     if name not in list_models():
         if options:
             raise typer.BadParameter("the options of a saved model are fixed", param_hint="'--set'")
@@ -103,6 +112,7 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
         preprocessing = metadata.preprocessing
         return network, (metadata.in_channels, preprocessing.height, preprocessing.width), None
     row = architecture(name)
+    options = with_texts(options)
     if not weights:
         return _build(row, shape, options), row.input, row
     entry = find_entry(weights, name)

@@ -46,6 +46,7 @@ def train(
     hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
     hubel train cells/                          labels of an annotation tool: trains a detector
     hubel train raccoons/ --task localize
+    hubel train photos/ --task super-resolve    any images: trains a network that enlarges them
     hubel train --config runs/flowers/config.yaml --epochs 20
     hubel train flowers/ --resume
     """

@@ -31,6 +31,19 @@ def tune(
         typer.Option(metavar="M", help="Begin no training that would end later.", show_default="no limit"),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, metavar="K", help="Folds of the cross-validation.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="R", help="Divide the images R times, each time into other folds.")
+    ] = 1,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Train N folds at a time, each in a process with a share of the threads."
+        ),
+    ] = 1,
+    groups: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV file, image,group: images of a group are never in two folds."),
+    ] = None,
     space: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="YAML file of the settings to search.", show_default="the task's own"),
@@ -38,6 +51,10 @@ def tune(
     nested: Annotated[
         bool,
         typer.Option("--nested", help="Also search without each fold and score on it: no choice flatters that."),
+    ] = False,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Keep the folds' networks of the best settings as one model."),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The search's folder.", show_default="runs/NAME-tune")
@@ -51,13 +68,14 @@ def tune(
     """Search for better settings of a training by cross-validation.
 
     Trains with the defaults, then with other settings, once for each fold of the training and validation images; a
-    test set is not touched. Settings that are worse than others are stopped after a few folds. Options that are given
+    test set is not touched. Settings that are worse than others are stopped early. Options that are given
     hold for all trainings and are not searched.
 
     \b
     hubel tune flowers/ --trials 30
     hubel tune flowers/ --minutes 60 --model resnet18 --epochs 8
     hubel tune cells/ --task detect --space space.yaml
+    hubel tune flowers/ --ensemble
     hubel tune flowers/ --resume --trials 60
     hubel train flowers/ --config runs/flowers-tune/config.yaml
     """
@@ -72,7 +90,19 @@ def tune(
     from hubel.tuning.tune import tune as run
 
     result = run(
-        data, trials=trials, minutes=minutes, folds=folds, space=space, nested=nested, resume=resume, out=out, **config
+        data,
+        trials=trials,
+        minutes=minutes,
+        folds=folds,
+        repeats=repeats,
+        parallel=parallel,
+        groups=groups,
+        space=space,
+        nested=nested,
+        ensemble=ensemble,
+        resume=resume,
+        out=out,
+        **config,
     )
     if json:
         print_json(result.to_json())
@@ -83,3 +113,7 @@ def tune(
             show(sentence)
     log(f"report: {result.folder / 'report.html'}")
     log(f"next: hubel train {result.data} --config {result.folder / 'config.yaml'}")
+    if result.ensemble is not None:
+        scored = f"evaluate {result.ensemble} {result.data} --split test"
+        predicts = f"predict PHOTO.jpg --model {result.ensemble}"
+        log(f"or, with the ensemble: hubel {scored if result.test_images else predicts}")

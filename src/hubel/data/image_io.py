@@ -65,8 +65,10 @@ _SMALLER = "scale it down or cut it into tiles"
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.Image:
+def read_image(source: str | Path | bytes | Image.Image | np.ndarray, keep_alpha: bool = False) -> Image.Image:
     """Read one image as a loaded ``PIL`` image of mode RGB, which may be ``source`` itself.
+
+    With ``keep_alpha``, one with transparent parts as RGBA.
 
     - The rotation in the EXIF data is applied, also for a ``PIL`` image that still carries it.
     - Of animations the first frame is taken.
@@ -85,11 +87,11 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray) -> Image.I
         ImageError: the file does not exist, is not an image or damaged, or has more than :data:`MAX_PIXELS` pixels.
     """
     if isinstance(source, np.ndarray):
-        return _to_rgb(_from_array(source), "the array")
+        return _to_rgb(_from_array(source), "the array", keep_alpha)
     if isinstance(source, Image.Image):
-        return _load_upright(source, "the image")
+        return _load_upright(source, "the image", keep_alpha=keep_alpha)
     with _opened(source) as (image, name, file):
-        return _load_upright(image, name, file)
+        return _load_upright(image, name, file, keep_alpha=keep_alpha)
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,9 @@ def _damaged(error: Exception, name: str) -> ImageError:
     return ImageError(f"{name} is damaged: {reason}", _COPY_AGAIN)
 
 
-def _load_upright(image: Image.Image, name: str, file: BinaryIO | None = None, scale: int = 1) -> Image.Image:
+def _load_upright(
+    image: Image.Image, name: str, file: BinaryIO | None = None, scale: int = 1, keep_alpha: bool = False
+) -> Image.Image:
     """Decode an opened image, a JPEG at a part of its size; ``file`` is where a repair would read it again."""
     if scale > 1:
         image.draft(None, (image.width // scale, image.height // scale))
@@ -305,13 +309,13 @@ def _load_upright(image: Image.Image, name: str, file: BinaryIO | None = None, s
         repaired = None if file is None or file.closed else _repaired(file)
         if repaired is None:
             raise _damaged(error, name) from error
-        return _load_upright(_read_header(repaired, name), name, None, scale)
+        return _load_upright(_read_header(repaired, name), name, None, scale, keep_alpha)
     if file is not None and image.format in _JPEG and image_repairs.is_cut_and_padded(file):
         raise ImageError(f"{name} is truncated: it ends in zeros", _COPY_AGAIN)
     if not image.width or not image.height:
         raise ImageError(f"{name} has no pixels ({image.width}×{image.height})", "leave it out")
     orientation = _orientation(image)
-    image = _to_rgb(image, name)
+    image = _to_rgb(image, name, keep_alpha)
     return image.transpose(_UPRIGHT[orientation]) if orientation > 1 else image
 
 
@@ -343,7 +347,7 @@ def _late_orientation(file: BinaryIO) -> int:
     return 1
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, keep_alpha: bool = False) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     try:
@@ -355,6 +359,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             image = tiff_pixels.with_true_palette(image)
         if image.format == "TIFF" and tiff_pixels.has_undeclared_band(image):
             return Image.merge("RGB", image.split()[:3])
+        if image.has_transparency_data and keep_alpha:
+            return image.convert("RGBA")
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

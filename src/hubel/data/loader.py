@@ -12,6 +12,7 @@ with the last process that uses it, however that ends.
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 import sys
@@ -108,16 +109,24 @@ class BatchDataset(Dataset[Batch]):
     that has gone since must not end hours of training. A mosaic with such an image becomes a single image.
 
     Crowds do not train. The random changes of an image are seeded from the run's seed, the epoch and the index. The
-    cache keeps what ``transform.prepare`` gives, in the shapes of ``transform.cached_shape``.
+    cache keeps what ``transform.prepare`` gives, in the shapes of ``transform.cached_shape``. After the epoch
+    ``combined_until``, no image is combined with others: a network that has learned from mosaics ends on images as it
+    will see them (Ge et al. 2021, "YOLOX", arXiv 2107.08430, section 2.1).
     """
 
     def __init__(
-        self, samples: Sequence[Sample], transform: Transform, seed: int, cache: PixelCache | None = None
+        self,
+        samples: Sequence[Sample],
+        transform: Transform,
+        seed: int,
+        cache: PixelCache | None = None,
+        combined_until: int | None = None,
     ) -> None:
         self.samples = [sample.select(~sample.crowd) if sample.crowd.any() else sample for sample in samples]
         self.transform = transform
         self.seed = seed
         self._cache = cache
+        self._combined_until = math.inf if combined_until is None else combined_until
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -136,7 +145,8 @@ class BatchDataset(Dataset[Batch]):
             if own is None:
                 continue
             seed = seed_for(self.seed, self.transform.stream, epoch, index)
-            others = [self._decoded(other) for other in self.transform.partners(seed, len(self))]
+            partners = self.transform.partners(seed, len(self)) if epoch <= self._combined_until else []
+            others = [self._decoded(other) for other in partners]
             groups.append([own] if None in others else [own, *(other for other in others if other is not None)])
             seeds.append(seed)
             indices.append(index)
@@ -164,7 +174,7 @@ class BatchDataset(Dataset[Batch]):
                 pixels = self.transform.prepare(read.image, (read.width, read.height, read.scale))
                 if self._cache is not None:
                     self._cache.put(index, pixels)
-            class_map = None if sample.class_map is None else read_class_map(sample.class_map)
+            class_map = None if sample.class_map is None else read_class_map(sample.class_map, sample.colours)
         except ImageError:
             return None
         return self.transform.decoded(pixels, sample, class_map)

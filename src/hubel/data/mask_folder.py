@@ -7,7 +7,9 @@ BMP, TIFF, GIF). An image that has no mask, or of which several may be, is left 
 with another; a warning counts them.
 
 The value of a mask's pixel is the index of its class. The names of the classes are the lines of ``classes.txt``,
-``INDEX NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not count. 255 never counts.
+``INDEX NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not count. 255 never counts. Where
+all lines have a colour, ``NAME RED GREEN BLUE`` or ``RED GREEN BLUE NAME``, masks may be images of these colours;
+``label_colors.txt`` is such a file in place of ``classes.txt``.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,14 @@ _SUFFIX = re.compile(r"[ _.\-](?:masks?|labels?|labelids|seg|segmentation|gt|ann
 _VOID = {255: 255, 65535: 255}  # values of pixels that never count, by the largest number of 8 and 16 bits
 _ORDER = ("train", "val", "test")
 
+_IGNORED = "(ignore)"
+_NUMBERS = r"(?P<red>\d{1,3})[ ,\t]+(?P<green>\d{1,3})[ ,\t]+(?P<blue>\d{1,3})"
+_COLOURED = (  # the colour after the name, or before it
+    re.compile(rf"(?P<name>\S.*?)[ ,\t]+{_NUMBERS}"),
+    re.compile(rf"{_NUMBERS}[ ,\t]+(?P<name>\S.*)"),
+)
+
+Colours = tuple[tuple[int, int, int], ...]
 _Key = tuple[str, ...]
 
 
@@ -88,18 +98,24 @@ def read_mask_folder(root: Path) -> ImageDataset:
     if len(splits) > 1 and (others := splits.pop("all", [])):
         warnings.append(f"{root}: {len(others)} images are beside the splits and left out, the first {others[0].path}")
     ordered = {split: tuple(splits[split]) for split in (*_ORDER, "all") if split in splits}
-    return ImageDataset(root, _class_names(root), ordered, tuple(warnings))
+    names, colours = _read_classes(root)
+    if colours is not None:
+        ordered = {
+            split: tuple(replace(sample, colours=colours) for sample in samples) for split, samples in ordered.items()
+        }
+    return ImageDataset(root, names, ordered, tuple(warnings))
 
 
-def read_class_map(path: Path) -> np.ndarray:
-    """The class of every pixel, uint8 (h, w), of an image of indices.
+def read_class_map(path: Path, colours: Colours | None = None) -> np.ndarray:
+    """The class of every pixel, uint8 (h, w), of an image of indices, or of the ``colours`` of the classes.
 
     Grey images of any depth and palettes are read, and RGB where its channels are equal. Raises :class:`ImageError` for
-    colours, transparency, values above 255 (but the 65535 of pixels that do not count), and for what cannot be read.
+    other colours, transparency, values above 255 (but the 65535 of pixels that do not count), and for what cannot be
+    read.
     """
     try:
         with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF")) as image:
-            return _indices(path, image)
+            return _indices(path, image) if colours is None else _of_colours(path, image, colours)
     except ImageError:
         raise
     except Exception as error:  # Pillow raises whatever damaged bytes lead to
@@ -111,7 +127,7 @@ def mask_fault(sample: Sample) -> ImageError | None:
     if sample.class_map is None:
         return None
     try:
-        height, width = read_class_map(sample.class_map).shape
+        height, width = read_class_map(sample.class_map, sample.colours).shape
     except ImageError as error:
         return error
     if not sample.width or (width, height) == (sample.width, sample.height):
@@ -141,6 +157,31 @@ def _indices(path: Path, image: Image.Image) -> np.ndarray:
         if (values[..., :count] == values[..., :1]).all():
             return values[..., 0].astype(np.uint8)
     raise ImageError(f"{path} is not a mask of class indices: its mode is {mode}, with colours", _INDICES)
+
+
+def _of_colours(path: Path, image: Image.Image, colours: Colours) -> np.ndarray:
+    """As :func:`_indices` for images of one channel; else each colour's index."""
+    if image.mode not in ("RGB", "RGBA"):
+        return _indices(path, image)
+    values = np.asarray(image)
+    if values.shape[2] == 4 and (values[..., 3] != 255).any():
+        raise ImageError(f"{path} is transparent in places", "save it without an alpha channel")
+    codes = _codes(values[..., :3])
+    known = _codes(np.array(colours, np.uint8))
+    order = np.argsort(known)
+    found: np.ndarray = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
+    if (wrong := known[found] != codes).any():
+        red, green, blue = values[..., :3][wrong][0].tolist()
+        message = f"{path} has the colour {red} {green} {blue}, which no class has, in {int(wrong.sum()):,} pixels"
+        raise ImageError(message, "add the colour to classes.txt, or save the mask without smoothing")
+    return found.astype(np.uint8)
+
+
+def _codes(colours: np.ndarray) -> np.ndarray:
+    """Colours uint8 (…, 3) as numbers (…)."""
+    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    codes: np.ndarray = (red << 16) | (green << 8) | blue
+    return codes
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -262,8 +303,11 @@ def _with_masks(root: Path, images: list[Path], masks: dict[str, list[Path]], wa
     return samples
 
 
-def _class_names(root: Path) -> tuple[str, ...]:
+def _read_classes(root: Path) -> tuple[tuple[str, ...], Colours | None]:
+    """The names of the classes, and the colours of these and of what does not count, if all have one."""
     file = root / "classes.txt"
+    if not file.is_file() and (palette := root / "label_colors.txt").is_file():
+        file = palette
     if not file.is_file():
         raise DataError(f"{root} has no {file.name}: the classes have no names", "write one name per line, in order")
     names: list[str] = []
@@ -271,17 +315,36 @@ def _class_names(root: Path) -> tuple[str, ...]:
         lines = decode_file(read_bytes(file))[0].splitlines()
     except (OSError, BoundError, UnicodeError) as error:
         raise DataError(f"{file} cannot be read: {error}", "write one name per line, in order") from error
-    for number, line in enumerate((line.strip("\ufeff \t") for line in lines), 1):
+    lines = [line.strip("\ufeff \t") for line in lines]
+    lines, colours = _without_colours(file, lines)
+    for number, line in enumerate(lines, 1):
         index, *rest = line.split(maxsplit=1)[:2] if line else ("",)
         if rest and index.isdecimal():
             if (index.lstrip("0") or "0") != str(len(names)):
                 message = f"{file}, line {number}: index {index:.20} where {len(names)} is expected"
                 raise DataError(message, "number the classes from 0, without gaps")
             line = rest[0]
-        if line.endswith("(ignore)"):
+        if line.endswith(_IGNORED):
             break  # it and what follows it are not classes
         if line:
             names.append(line)
     if not names:
         raise DataError(f"{file} names no class", "write one name per line, in order")
-    return tuple(names)
+    return tuple(names), None if colours is None else tuple(colours)
+
+
+def _without_colours(file: Path, lines: list[str]) -> tuple[list[str], list[tuple[int, int, int]] | None]:
+    """Lines of names alone, those to be ignored last, and the colours, where all lines have one."""
+    matches: list[re.Match[str]] = []
+    for pattern in _COLOURED:
+        found = [pattern.fullmatch(line) for line in lines if line]
+        matches = matches or [match for match in found if match is not None and all(found)]
+    if not matches:
+        return lines, None
+    matches.sort(key=lambda match: match["name"].endswith(_IGNORED))
+    colours = [(int(match["red"]), int(match["green"]), int(match["blue"])) for match in matches]
+    if wrong := next((colour for colour in colours if max(colour) > 255), None):
+        raise DataError(f"{file} has the colour {wrong}", "use numbers from 0 to 255")
+    if len(set(colours)) < len(colours):
+        raise DataError(f"{file} has a colour twice", "give each class a colour of its own")
+    return [match["name"] for match in matches], colours

@@ -21,6 +21,9 @@ BACKGROUND = -1
 UNLABELLED = -1
 """The label of an image as a whole where its objects or pixels are labelled."""
 
+IGNORE_INDEX = 255
+"""The class of pixels that do not count, in class maps."""
+
 _NO_BOXES, _NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 _NO_FLAGS, _NO_AREAS = np.zeros(0, bool), np.zeros(0, np.float32)
 
@@ -39,7 +42,8 @@ class Sample:
             not train.
         difficult: bool (M,): hard to recognize, according to the annotator. It trains; Pascal VOC's scores skip it.
         areas: float32 (M,), pixels that each covers: as its file says, else of its mask, outline or box.
-        class_map: a PNG of class indices of every pixel.
+        class_map: a PNG of class indices of every pixel, or of the classes' colours.
+        colours: of the classes, red, green, blue, 0..255, where masks may have them; further ones do not count.
         stratum: images of one stratum are divided by the fractions of a split: the label, else the rarest class among
             the objects, or :data:`BACKGROUND`.
     """
@@ -54,6 +58,7 @@ class Sample:
     difficult: np.ndarray = field(default_factory=lambda: _NO_FLAGS)
     areas: np.ndarray = field(default_factory=lambda: _NO_AREAS)
     class_map: Path | None = None
+    colours: tuple[tuple[int, int, int], ...] | None = None
     stratum: int = BACKGROUND
 
     def __post_init__(self) -> None:
@@ -134,9 +139,10 @@ class Target:
     Attributes:
         label: the class of the whole image, from 0, or :data:`UNLABELLED`.
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the network's input, of positive width and height.
-        labels: int64 (M,), classes of the objects, from 0.
+        labels: int64 (M,), classes of the objects, from 0; without boxes (0, 4) the class of the whole image.
         masks: (M, H, W), of the objects.
-        class_map: uint8 (H, W), the class of every pixel.
+        class_map: uint8 (H, W), the class of every pixel, or :data:`IGNORE_INDEX`.
+        image: uint8 (H', W', C), what the network should make of its input.
     """
 
     label: int = UNLABELLED
@@ -144,6 +150,7 @@ class Target:
     labels: np.ndarray = field(default_factory=lambda: _NO_LABELS)
     masks: np.ndarray | None = None
     class_map: np.ndarray | None = None
+    image: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class ImageSource:
         read_reduced: the same for a purpose that does not need all pixels, as
             :func:`hubel.data.image_io.read_reduced`; ``None`` where there is nothing to gain.
         reopen: reads the image again from its file, at any time, and can be pickled; ``None`` where there is no file.
+        read_alpha: as ``read``, but gives RGBA where there are transparent parts; ``None`` where there can be none.
     """
 
     source: str | None
@@ -63,6 +64,7 @@ class ImageSource:
     time: float | None = None
     read_reduced: Callable[[Callable[[int, int], float]], DownscaledImage] | None = None
     reopen: Callable[[], Image.Image] | None = None
+    read_alpha: Callable[[], Image.Image] | None = None
 
 
 def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray]) -> Iterator[ImageSource]:
@@ -94,12 +96,14 @@ def expand(sources: Iterable[str | Path | int | bytes | Image.Image | np.ndarray
                     yield from _video(found)
                 else:
                     read = partial(read_image, found)
-                    yield ImageSource(found, read, read_reduced=partial(read_reduced, found), reopen=read)
+                    with_alpha = partial(read_image, found, keep_alpha=True)
+                    yield ImageSource(found, read, None, None, partial(read_reduced, found), read, with_alpha)
         elif isinstance(source, int):
             yield from _frames(f"webcam {source}", camera_frames(source))
         else:
             reduced = partial(read_reduced, source) if isinstance(source, bytes) else None
-            yield ImageSource(None, partial(read_image, source), read_reduced=reduced)
+            with_alpha = partial(read_image, source, keep_alpha=True)
+            yield ImageSource(None, partial(read_image, source), read_reduced=reduced, read_alpha=with_alpha)
 
 
 def every_nth_frame(images: Iterable[ImageSource], every: int) -> Iterator[ImageSource]:
@@ -350,6 +354,17 @@ def sample_photographs() -> list[Path]:
         if all(path.is_file() for path in paths):
             return paths
     raise DataError("scikit-learn's sample photographs are not installed", "pip install scikit-learn")
+
+
+def sample_portrait() -> Path | None:
+    """Path of matplotlib's portrait of Grace Hopper: RGB, 512 × 600; ``None`` where its sample data is left out.
+
+    A photograph of the United States Navy, in the public domain.
+    """
+    spec = find_spec("matplotlib")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    paths = (Path(folder, "mpl-data", "sample_data", "grace_hopper.jpg") for folder in folders)
+    return next(filter(Path.is_file, paths), None)
 
 
 def write_in_sizes(target: Path, widths: tuple[int, ...]) -> list[Path]:

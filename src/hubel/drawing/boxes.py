@@ -17,6 +17,7 @@ Box = tuple[float, float, float, float]
 # Steps of the golden ratio round the circle of hues: neighbouring numbers look different, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _CLASS_OPACITY = 0.55
+_ENOUGH_PIXELS = 1 << 20
 _LABELLED_CLASS = 0.005  # of the pixels: smaller classes get no label
 
 
@@ -140,6 +141,8 @@ def draw_class_map(image: Image.Image, classes: np.ndarray, names: Sequence[str]
     overlay = Image.fromarray(palette[classes]).resize(image.size, Image.Resampling.NEAREST)
     blended = Image.blend(image.convert("RGB"), overlay, _CLASS_OPACITY)
     labels = []
+    step = max(1, round((classes.size / _ENOUGH_PIXELS) ** 0.5))  # names need no more, and positions take 16 bytes each
+    classes = classes[::step, ::step]
     for index in np.unique(classes).tolist():
         rows, columns = np.nonzero(classes == index)
         if len(rows) >= _LABELLED_CLASS * classes.size:

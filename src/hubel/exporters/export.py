@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 import hubel
 from hubel.boxes import clip
 from hubel.config import CONF, IOU, TOLERANCE
-from hubel.data.preprocessing import Preprocessing, crop_box
+from hubel.data.preprocessing import Preprocessing, crop_box, scaled_2x2
 from hubel.errors import UsageError
+from hubel.exporters.darknet import export_darknet, require_darknet
 from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs
 from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import PRECISIONS, Backend
@@ -28,9 +30,10 @@ from hubel.inference.engines.normalized_model import INPUT_NAME, NormalizedModel
 from hubel.inference.engines.selection import BACKENDS
 from hubel.inference.engines.torch import dtype_of
 from hubel.inference.int8 import quantized_for
-from hubel.models.metadata import ModelMetadata
-from hubel.tasks.decoding import Thresholds, decoder_of
+from hubel.models.metadata import ENSEMBLE, ModelMetadata
+from hubel.tasks.decoding import Thresholds, decoder_of, require_detector
 
+DARKNET = "darknet"
 PREPROCESSING_FILE, EXAMPLE = "preprocessing.json", "use.py"
 
 # Precision that a file is meant to compute in, in the words of OpenVINO's hint. Half floats only store weights: asked
@@ -46,7 +49,7 @@ class Exported:
         path: of the model's file; OpenVINO's weights are beside it, and count as ``bytes``.
         max_difference: the greatest difference of a probability from the model's, as measured with the written file;
             for detectors and localizers also of a box, as a fraction of the image's size; for class maps the fraction
-            of the pixels with another class.
+            of the pixels with another class; for images that of a pixel, as a fraction of 255.
         quantization: for int8, what it costs in the task's score, on how many held-out images, and as ``exact_on`` the
             processors that this holds for.
     """
@@ -82,15 +85,17 @@ def export(
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 
     The file takes uint8 pixels (N, height, width, channels), any N, and gives probabilities in float32, of a detector
-    or localizer boxes (N, A, 4) in pixels of the network's input and scores (N, A, classes); classes, preprocessing,
-    task, versions and the weights' licence are in its metadata. Beside it are ``preprocessing.json`` and ``use.py``, a
-    short program that uses it. Before the folder appears the file is run by its own runtime and compared with the
-    model.
+    or localizer boxes (N, A, 4) in pixels of the network's input and scores (N, A, classes), of networks that enlarge,
+    whose files take any height and width, images (N, scale · height, scale · width, channels), 0..255; classes,
+    preprocessing, task, versions and the weights' licence are in its metadata. Beside it are ``preprocessing.json`` and
+    ``use.py``, a short program that uses it. Before the folder appears the file is run by its own runtime and compared
+    with the model.
 
     Args:
         model: a registered name, a name with weights, a run folder, a saved model's folder; or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``.
-        format: ``"onnx"``, ``"openvino"`` or ``"torch"``.
+        format: ``"onnx"``, ``"openvino"`` or ``"torch"``; or ``"darknet"``, for what came from a Darknet cfg:
+            ``model.cfg``, ``model.weights`` and ``model.names`` alone.
         precision: ``"fp32"``, ``"fp16"``, for OpenVINO and torch ``"bf16"``, for OpenVINO ``"int8"``.
         calibrate: for int8, a folder of images like those that the model will see; a run has its own data.
         out: the folder; ``exports/MODEL-FORMAT`` by default, with the precision at its end unless that is fp32. If it
@@ -109,6 +114,8 @@ def export(
         WeightsError: the weights are not available.
         DataError: the folder cannot be written.
     """
+    if format == DARKNET:
+        return _for_darknet(ModelSource(model, metadata), precision, out, nms)
     backend = _backend(format, precision, calibrate, portable)
     source = ModelSource(model, metadata)
     network, metadata = source.load()
@@ -144,6 +151,10 @@ def export(
                 difference = check_detections(run, pixels, expected, thresholds, precision, file)
             else:
                 difference = check_parity(run, pixels, expected, precision, file)
+                if graph.any_size:
+                    part = np.ascontiguousarray(pixels[:, : 3 * pixels.shape[1] // 4, : 2 * pixels.shape[2] // 3])
+                    of_part = reference_outputs(network, metadata.preprocessing, part)
+                    difference = max(difference, check_parity(run, part, of_part, precision, f"{file} of other sizes"))
             del run  # it holds the file
         size = sum(path.stat().st_size for path in folder.iterdir())
         write_json(folder / PREPROCESSING_FILE, metadata.preprocessing.to_json())
@@ -153,9 +164,19 @@ def export(
     return Exported(path, format, precision, size, difference, name, metadata.task, graph.output_names, cost)
 
 
+def _for_darknet(source: ModelSource, precision: str, out: str | Path | None, nms: bool) -> Exported:
+    if precision != "fp32" or nms:
+        raise UsageError("files of Darknet hold float32 weights alone", "omit --precision and --nms")
+    network, metadata = source.load()
+    require_darknet(network, source.name)
+    folder = _folder(out, source.name, DARKNET, precision)
+    path, size, difference = export_darknet(network, metadata, folder)
+    return Exported(path, DARKNET, precision, size, difference, source.name, metadata.task, ())
+
+
 def _backend(format: str, precision: str, calibrate: str | Path | None, portable: bool) -> Backend:
     if format not in BACKENDS:
-        raise UsageError(f"unknown format {format!r}", f"use {', '.join(sorted(BACKENDS))}")
+        raise UsageError(f"unknown format {format!r}", f"use {', '.join(sorted((*BACKENDS, DARKNET)))}")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", f"use {', '.join(PRECISIONS)}")
     backend = BACKENDS[format]
@@ -187,15 +208,14 @@ def _folder(out: str | Path | None, name: str, format: str, precision: str) -> P
         stem = name
     else:
         path = Path(name).absolute()
-        stem = path.parent.name if path.name in ("best", "last") else path.name
+        stem = path.parent.name if path.name in ("best", "last", ENSEMBLE) else path.name
     stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "model"
     return Path("exports", "-".join([stem, format] if precision == "fp32" else [stem, format, precision]))
 
 
 def _nms_thresholds(backend: Backend, precision: str, task: str, conf: float, iou: float, name: str) -> Thresholds:
     """The thresholds of a graph that ends in objects, if there can be one."""
-    if not decoder_of(task, name).NMS:
-        raise UsageError(f"{name} is not a detector", "omit --nms: it is for detectors")
+    require_detector(task, name, "--nms")
     backend.check_nms(precision)
     for option, fraction in (("conf", conf), ("iou", iou)):
         if not 0 <= fraction <= 1:
@@ -279,6 +299,8 @@ def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...])
         hubel=hubel.__version__,
         crop=metadata.preprocessing.resize == "crop",
         crop_box=inspect.getsource(crop_box).rstrip(),
+        scaled_2x2=inspect.getsource(scaled_2x2).rstrip() if metadata.preprocessing.is_2x2 else "",
         outputs=outputs,
+        tiles=metadata.preprocessing.resize == "tiles",
         selects=decoder_of(metadata.task, metadata.architecture).NMS and "labels" not in outputs,
     )

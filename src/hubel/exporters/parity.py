@@ -62,7 +62,7 @@ def check_parity(run: Run, pixels: np.ndarray, expected: Predictions, precision:
                 raise ModelError(f"{file} has an output of shape {shape}, the model of {reference.shape}", _HINT)
             if not np.isfinite(actual).all():
                 raise ModelError(f"{file} produces Inf or NaN", _HINT)
-            compare = {"boxes": _compare_boxes, "class_map": _compare_class_maps}.get(name, _compare_probabilities)
+            compare = _COMPARISONS.get(name, _compare_probabilities)
             difference, is_allowed, text = compare(actual, reference, pixels.shape[1:3], TOLERANCE[precision])
             if not is_allowed:
                 raise ModelError(f"{file} differs from the model {text}", _HINT)
@@ -101,6 +101,17 @@ def _compare_class_maps(
     """The same of class maps (N, H, W): the fraction of the pixels that differ, as nearly equal scores may swap."""
     difference, allowed = float((actual != reference).mean()), max(tolerance, 1e-3)
     return difference, difference <= allowed, f"in the class of {difference:.2%} of the pixels (allowed: {allowed:.2%})"
+
+
+def _compare_images(
+    actual: np.ndarray, reference: np.ndarray, size: tuple[int, ...], tolerance: float
+) -> tuple[float, bool, str]:
+    """The same of images (N, H, W, C), 0..255: the greatest difference of a pixel, as a fraction of 255."""
+    difference = float(np.abs(actual - reference).max()) / 255
+    return difference, difference <= tolerance, f"by up to {difference:.2g} of 255 in a pixel (allowed: {tolerance:g})"
+
+
+_COMPARISONS = {"boxes": _compare_boxes, "class_map": _compare_class_maps, "image": _compare_images}
 
 
 def check_detections(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hubel.config import TOLERANCE
+from hubel.data.samples import Sample, Target
 from hubel.errors import ModelError
 from hubel.inference.engines.base import Precision
 from hubel.inference.engines.openvino import OpenVinoEngine
@@ -22,6 +23,8 @@ from hubel.inference.quantize import (
     rank_by_sensitivity,
     without_softmax,
 )
+from hubel.models.metadata import ModelMetadata
+from hubel.tasks.decoding import Thresholds
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -201,6 +204,41 @@ def classifier_held_out(pixels: np.ndarray, labels: np.ndarray | None, exact: En
 
     metric = "expected accuracy (no labels; float32 = 1)" if labels is None else "top-1"
     return AccuracyCheck(metric, len(pixels), score, agreement)
+
+
+def detector_held_out(
+    pixels: np.ndarray, samples: Sequence[Sample] | None, metadata: ModelMetadata, exact: EngineRun
+) -> AccuracyCheck:
+    """The score of a detector on held-out images.
+
+    With labelled samples it is COCO's average precision. Without, the objects that the float32 network finds from a
+    confidence of 0.25 are the truth, and the score is the average precision at an IoU of 0.5.
+
+    ``pixels`` are uint8 (N, height, width, channels), of the ``samples`` (N); ``exact`` runs the float32 network.
+    """
+    from hubel.tasks.detection.decode import select_objects
+    from hubel.tasks.registry import get_task
+
+    task = get_task(metadata.task)
+    size = (metadata.preprocessing.height, metadata.preprocessing.width)
+    truths: Sequence[Sample | Target] = samples or [
+        Target(boxes=found.boxes, labels=found.labels)
+        for predictions in exact(_in_batches(pixels))
+        for boxes, scores in zip(predictions["boxes"], predictions["scores"], strict=True)
+        for found in [select_objects(boxes, scores, size, Thresholds())]
+    ]
+    metric = "AP50" if samples is None else "AP"
+
+    def score(run: EngineRun) -> float:
+        evaluator, first = task.evaluator(metadata), 0
+        for predictions in run(_in_batches(pixels)):
+            count = len(predictions["scores"])
+            evaluator.update(predictions, truths[first : first + count])
+            first += count
+        return float(evaluator.compute().to_json()["metrics"][metric])
+
+    named = "AP50 (no labels; the objects of float32 are the truth)" if samples is None else metric
+    return AccuracyCheck(named, len(pixels), score)
 
 
 def probabilities(run: EngineRun, pixels: np.ndarray) -> np.ndarray:

@@ -18,18 +18,20 @@ import numpy as np
 from hubel.bounded import read_yaml
 from hubel.config import TOLERANCE
 from hubel.console import log as log_to_stderr
+from hubel.data.annotated_images import read_annotated_images
 from hubel.data.file_kinds import is_image_file
 from hubel.data.file_listing import files_below
 from hubel.data.image_folder import read_class_folders
 from hubel.data.image_io import read_image
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import Sample
+from hubel.data.samples import UNLABELLED, ImageDataset, Sample
 from hubel.data.sources import ImageSource
 from hubel.data.splits import belongs_to, read_splits, recorded_splits
 from hubel.errors import DataError, ModelError, UsageError
 from hubel.inference.accuracy_control import (
     QuantizationReport,
     classifier_held_out,
+    detector_held_out,
     quantize_with_accuracy_control,
     runner,
 )
@@ -38,6 +40,7 @@ from hubel.inference.engines.openvino import OpenVinoBackend
 from hubel.inference.engines.processor import EXACT_ON, exact_weight_bits
 from hubel.inference.pipeline import PreparedImage, prepare, stacked
 from hubel.inference.quantize import nncf_library
+from hubel.models.metadata import recorded_folder
 from hubel.tasks.decoding import decoder_of
 
 if TYPE_CHECKING:
@@ -133,12 +136,14 @@ def find_or_quantize(
         log(cached.network[1].line())
         return cached
     metadata = source.load()[1]
-    if "probabilities" not in decoder_of(metadata.task, source.name).OUTPUTS:
+    decoder = decoder_of(metadata.task, source.name)
+    if "probabilities" not in decoder.OUTPUTS and not decoder.NMS:
         raise ModelError(
-            f"{source.name} cannot be quantized: the cost of int8 is only measured for classifiers",
+            f"{source.name} cannot be quantized: the cost of int8 is only measured for classifiers and detectors",
             "use --precision bf16, fp16 or fp32",
         )
-    files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance)
+    read = read_annotated_images if decoder.NMS else read_class_folders
+    files = find_calibration_files(source.name, metadata.classes, calibrate, tolerance, read)
     nncf_library()  # before the work begins: it may be missing
     digest = files.digest()
     converted = find_converted(source, backend, precision, digest)
@@ -147,7 +152,12 @@ def find_or_quantize(
         images = read_calibration_images(files, metadata.preprocessing, tolerance, log)
         log(f"int8: {len(images.calibration)} calibration and {len(images.held_out)} held-out images of {files.origin}")
         model = convert(source, OpenVinoBackend()).network
-        held_out = classifier_held_out(images.held_out, images.labels, runner(model, "fp32"))
+        exact = runner(model, "fp32")
+        held_out = (
+            detector_held_out(images.held_out, images.samples, metadata, exact)
+            if decoder.NMS
+            else classifier_held_out(images.held_out, images.labels, exact)
+        )
         pair = quantize_with_accuracy_control(
             model, images.calibration, held_out, tolerance, weight_bits=weight_bits, log=log
         )
@@ -161,55 +171,63 @@ def find_or_quantize(
 class CalibrationFiles:
     """Images for the quantizers' ranges, and others held out for evaluation, with their class indices if known.
 
-    ``origin`` says where they come from, for messages.
+    ``origin`` says where they come from, for messages; ``samples`` are the held-out ones with their objects, if known.
     """
 
     calibration: Sequence[Path]
     held_out: Sequence[Path]
     labels: Sequence[int] | None
     origin: str
+    samples: Sequence[Sample] | None = None
 
     def digest(self) -> str:
         """Changes with the choice of files, and when one of them is written again."""
         stats = [(str(path), path.stat()) for path in (*self.calibration, *self.held_out)]
         stamps = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-        return hashlib.sha256(repr((stamps, len(self.calibration), self.labels)).encode()).hexdigest()
+        objects = [(each.boxes.tolist(), each.labels.tolist()) for each in self.samples or ()]
+        return hashlib.sha256(repr((stamps, len(self.calibration), self.labels, *objects)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """The pixels of :class:`CalibrationFiles`, uint8 (N, height, width, channels), and labels (N,) or None."""
+    """The pixels of :class:`CalibrationFiles`, uint8 (N, height, width, channels), labels (N,) and samples, or None."""
 
     calibration: np.ndarray
     held_out: np.ndarray
     labels: np.ndarray | None
+    samples: Sequence[Sample] | None = None
 
 
 def find_calibration_files(
-    reference: str, classes: Sequence[str], data: Path | str | None, tolerance: float
+    reference: str,
+    classes: Sequence[str],
+    data: Path | str | None,
+    tolerance: float,
+    read: Callable[[Path], ImageDataset] = read_class_folders,
 ) -> CalibrationFiles:
     """Choose images without opening any.
 
-    A run knows its data: its training split calibrates, its validation split is held out. Any other model needs
-    ``data``: class folders with ``train`` and ``val`` are used as they are, and of everything else a random third is
-    held out, 1 / tolerance images at least. Labels are used if the model, a name or a run folder, has all of the
-    classes.
+    A run knows its data: its training split calibrates, its validation split is held out; of the images of a search,
+    for its ensemble, a third. Any other model needs ``data``: what ``read`` takes, with ``train`` and ``val``, is used
+    as it is, and of everything else a random third is held out, 1 / tolerance images at least. Labels are used if the
+    model, a name or a run folder, has all of the classes.
 
     Raises:
         UsageError: there is no data.
         DataError: it cannot be listed, or has too few images.
     """
-    record = Path(reference, "splits.json")
+    run = recorded_folder(Path(reference))
+    record = run / "splits.json"
     if data is None:
         if not record.is_file():
             raise UsageError(
                 f"int8 requires calibration images, and {reference} has none",
                 "pass a folder of images like those to predict: --calibrate DATA",
             )
-        data = _data_of_run(Path(reference))
+        data = _data_of_run(run)
     root = Path(data)
     try:
-        folders = read_class_folders(root)
+        folders = read(root)
     except DataError:
         if not root.is_dir():
             raise
@@ -217,7 +235,9 @@ def find_calibration_files(
     recorded = read_splits(record) if record.is_file() else {}
     if recorded and belongs_to(folders, recorded):
         splits = recorded_splits(folders.remap_classes(classes), recorded)
-        return _chosen(splits.train, splits.val, True, f"the run's own data, {root}", tolerance)
+        if splits.val:
+            return _chosen(splits.train, splits.val, True, f"the run's own data, {root}", tolerance)
+        return _divided(splits.train, True, root, tolerance)  # an ensemble's: each image was held out by one member
     known = set(folders.classes) <= set(classes)
     named = (folders.remap_classes(classes) if known else folders).splits
     train, val = named.get("train", ()), named.get("val", ())
@@ -239,7 +259,8 @@ def read_calibration_images(
     held_out, kept = _decoded(files.held_out, preprocessing, log)
     _check(f"{files.origin}, those that can be read,", len(calibration), len(held_out), tolerance)
     labels = None if files.labels is None else np.array(files.labels, np.int64)[kept]
-    return CalibrationImages(calibration, held_out, labels)
+    samples = None if files.samples is None else [files.samples[index] for index in kept]
+    return CalibrationImages(calibration, held_out, labels, samples)
 
 
 def _check(origin: str, calibration: int, held_out: int, tolerance: float) -> None:
@@ -291,9 +312,13 @@ def _chosen(
     """At most as many of the images as are worth it; ``known``: their labels are the model's classes."""
     calibration, held_out = _some(train, _MAX_CALIBRATION), _some(val, _MAX_HELD_OUT)
     _check(origin, len(calibration), len(held_out), tolerance)
-    labels = [sample.label for sample in held_out] if known else None
+    whole = known and all(sample.label != UNLABELLED for sample in held_out)
     return CalibrationFiles(
-        [sample.path for sample in calibration], [sample.path for sample in held_out], labels, origin
+        [sample.path for sample in calibration],
+        [sample.path for sample in held_out],
+        [sample.label for sample in held_out] if whole else None,
+        origin,
+        held_out if known and not whole else None,
     )
 
 

@@ -46,6 +46,15 @@ def _stem(source: str | None, default: str) -> str:
     return stem.encode(errors="surrogateescape")[:_MAX_NAME_BYTES].decode(errors="ignore") or default
 
 
+def free_folder(folder: Path) -> Path:
+    """The folder, or ``NAME-2``, ``NAME-3``, … if it exists."""
+    free, number = folder, 1
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
 class AnnotatedFiles:
     """A folder for annotated images and videos.
 
@@ -73,7 +82,7 @@ class AnnotatedFiles:
     def path_for(self, result: Prediction) -> Path:
         """A path that does not exist, and is returned only once."""
         stem = _stem(result.source, "image")
-        return self._free(stem if result.frame is None else f"{stem}-{result.frame:06d}", ".jpg")
+        return self._free(stem if result.frame is None else f"{stem}-{result.frame:06d}", result.copy_suffix)
 
     def video_path_for(self, source: str | None) -> Path:
         """As :meth:`path_for`, for the annotated video of a video or webcam: ``clip.mp4``."""
@@ -86,13 +95,10 @@ class AnnotatedFiles:
             if not path.exists() and not path.is_symlink():
                 return path
 
-    def save(self, path: Path, image: ImageSource, result: Prediction) -> None:
+    def save(self, path: Path, image: ImageSource, result: Prediction) -> Prediction:
         """Read the image again, draw the result on it and save it; may be called from any thread."""
-        from hubel.drawing import save_image
-
-        annotated = result.draw(image.read())
         try:
-            save_image(path, annotated)
+            return result.save_copy(path, image.read)
         except OSError as error:
             raise self._not_writable(path, error) from error
 

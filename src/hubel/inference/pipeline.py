@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -102,6 +102,47 @@ def _prepare(preprocessing: Preprocessing, source: ImageSource) -> PreparedImage
         return FailedImage(source.source, error, source.frame, source.time)
     reader = source.reopen or InMemory(source.read)
     return PreparedImage(source.source, width, height, pixels, source.frame, source.time, reader)
+
+
+def decode_ahead(
+    images: Iterable[ImageSource], read: Callable[[ImageSource], Image.Image] = lambda source: source.read()
+) -> Generator[tuple[ImageSource, Image.Image] | FailedImage, None, None]:
+    """Images as they are, in order, one of them decoded ahead."""
+    return ordered_parallel_map(partial(_decode, read), images, ahead=1, workers=1)
+
+
+def _decode(
+    read: Callable[[ImageSource], Image.Image], source: ImageSource
+) -> tuple[ImageSource, Image.Image] | FailedImage:
+    try:
+        return source, read(source)
+    except ImageError as error:
+        return FailedImage(source.source, error, source.frame, source.time)
+
+
+def prepare_parts(
+    images: Iterable[ImageSource],
+    parts_of: Callable[[ImageSource, Image.Image], Iterable[Callable[[], Result]]],
+    ahead: int,
+) -> Generator[Result | FailedImage, None, None]:
+    """The parts of each image, in order, which ``parts_of`` gives as what has to be called for them.
+
+    One image is decoded ahead, and ``ahead`` parts are prepared: what waits does not grow with the number of parts.
+    """
+
+    def planned() -> Iterator[Callable[[], Result] | FailedImage]:
+        for each in decoded:
+            if isinstance(each, FailedImage):
+                yield each
+            else:
+                yield from parts_of(*each)
+
+    with closing(decode_ahead(images)) as decoded, closing(ordered_parallel_map(_called, planned(), ahead)) as parts:
+        yield from parts
+
+
+def _called(planned: Callable[[], Result] | FailedImage) -> Result | FailedImage:
+    return planned if isinstance(planned, FailedImage) else planned()
 
 
 def stacked(pixels: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.ndarray:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 from PIL import Image
@@ -23,14 +23,19 @@ from hubel.inference.engines.exported import ExportedChoice, find_exported
 from hubel.inference.engines.selection import MIN_IMAGES_TO_CONVERT, EngineChoice, gpu
 from hubel.inference.lazy_results import ImageInput, LazyResults, as_inputs
 from hubel.inference.pipeline import FailedImage, PreparedImage, prepare, stacked
+from hubel.inference.test_time_augmentation import MirroringEngine, merge_of
+from hubel.models.cfg_reference import with_weights
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
-from hubel.tasks.decoding import Thresholds, decoder_of, require_finite
+from hubel.tasks.decoding import Thresholds, decoder_of, require_detector, require_finite, require_tiles
 
 if TYPE_CHECKING:
     from torch import nn
 
+Prepared = TypeVar("Prepared", bound=PreparedImage)
+
 _AHEAD = 16  # images that wait for the network, at least
+_TILES_AT_ONCE = 2  # large images: the maps of more tiles would take gigabytes
 
 
 class Predictor:
@@ -48,7 +53,7 @@ class Predictor:
     Args:
         model: a registered name (``"resnet50"``, its default weights), a name with weights
             (``"resnet50:torchvision/IMAGENET1K_V2"``), a run folder, a saved model's folder, an exported folder (its
-            file runs as it is, on its own engine); or a module, as
+            file runs as it is, on its own engine), a Darknet ``.cfg``; or a module, as
             :func:`hubel.create_model` makes it, or any other together with its ``metadata``: classes, preprocessing.
         engine: ``"torch"``, ``"openvino"``, ``"onnx"``, or ``"auto"``: torch on a GPU, for a few
             images, and where OpenVINO cannot convert the model; else OpenVINO.
@@ -63,6 +68,17 @@ class Predictor:
         tolerance: with ``"int8"``, by how much accuracy may fall on held-out images, a fraction: 0.01 is one point.
         conf: minimum score of an object, 0..1.
         iou: NMS threshold of detectors, 0..1: of two boxes of a class with a greater IoU, the better one is kept.
+        nms: how detectors suppress boxes that overlap a better one: ``"standard"``; ``"agnostic"``: also those of other
+            classes; ``"diou"``: by the distance IoU; ``"soft"``, ``"soft-linear"``: their scores fall by how much they
+            overlap (Soft-NMS), and ``iou`` counts for the linear fall only.
+        tta: test-time augmentation: predict from each image and its mirror image together, in twice the time. Not for
+            models of things that are not the same mirrored, as letters and digits.
+        tile: a detector also sees overlapping tiles of so many pixels of the original, for small objects in large
+            images; see :mod:`hubel.inference.tiles`. A network for segmentation sees such tiles instead of the whole,
+            so many pixels along their shorter side; see :mod:`hubel.inference.map_tiles`.
+        cutout: name of a class of a network for segmentation; results are :class:`~hubel.results.Cutout`, which show
+            what the image has of it on a transparent background. In videos the mask is smoothed over time.
+        weights: file of the weights of a Darknet cfg, if it is not beside it under the same name.
 
     Raises:
         ModelError: the model cannot be found, is damaged, or cannot be converted for the engine; this machine has no
@@ -85,6 +101,11 @@ class Predictor:
         tolerance: float = TOLERANCE,
         conf: float = CONF,
         iou: float = IOU,
+        nms: str = "standard",
+        tta: bool = False,
+        tile: int | None = None,
+        cutout: str | None = None,
+        weights: str | Path | None = None,
     ) -> None:
         for name, number in (("batch", batch), ("top", top), ("threads", threads)):
             if number is not None and number < 1:
@@ -92,6 +113,9 @@ class Predictor:
         for name, fraction in (("conf", conf), ("iou", iou)):
             if not 0 <= fraction <= 1:
                 raise UsageError(f"{name} is {fraction:g}", "use a fraction from 0 to 1")
+        self._thresholds = Thresholds(conf, iou, top_k=top, nms=nms)
+        if weights is not None:
+            model = with_weights(str(model), weights)
         options = RunOptions(canonical(precision), gpu(device), threads, batch)
         self._choice: EngineChoice | ExportedChoice
         if (exported := find_exported(model)) is not None:
@@ -101,19 +125,45 @@ class Predictor:
             self.model_name = str(model)
             self._choice = ExportedChoice(exported, self.model_name, engine, options)
         else:
-            source = ModelSource(model, metadata)
+            source = ModelSource(model, metadata, tta)
             self.model_name = source.name
             self._choice = EngineChoice(source, engine, options, calibrate, tolerance)
         self._engine: Engine | None = None
         self._alone = False  # the image that the engine was selected for
         self._predicted = 0
         self.metadata = self._choice.metadata
-        self._results = decoder_of(self.metadata.task, self.model_name).results
-        self._thresholds = Thresholds(conf, iou, top_k=top)
+        if self.metadata.preprocessing.resize == "tiles":
+            self._choice.refine(_TILES_AT_ONCE)
+        decoder = decoder_of(self.metadata.task, self.model_name)
+        self._results, self._joined = decoder.results, decoder.TILES
+        if nms != "standard":
+            require_detector(self.metadata.task, self.model_name, "--nms")
+        if tile is not None:
+            from hubel.inference.tiles import check_side
 
-    def engine_for(self, images: int) -> Engine:
-        """The engine that would run this many images, ready to run, so that it can be measured alone."""
-        return self._choice.engine_for(images)
+            require_tiles(self.metadata.task, self.model_name)
+            check_side(tile)
+        self._tile = tile
+        self._cutout: int | None = None
+        if cutout is not None:
+            from hubel.inference.cutout import class_index
+
+            self._cutout = class_index(cutout, self.metadata, self.model_name)
+        self._tta, is_file = tta, exported is not None
+        self._merge = merge_of(self.metadata, self.model_name, self._thresholds, is_file) if tta else None
+
+    @property
+    def gives_maps(self) -> bool:
+        """True if results are class maps."""
+        return self._joined == "maps"
+
+    def engine_for(self, images: int, at_once: int | None = None) -> Engine:
+        """The engine that would run this many images, ready to run, so that it can be measured alone.
+
+        ``at_once`` of them come together, all if not said.
+        """
+        engine = self._choice.engine_for(images, at_once)
+        return engine if self._merge is None else MirroringEngine(engine, self._merge)
 
     @overload  # a video's name, which no type tells apart, gives an iterator
     def __call__(  # type: ignore[overload-overlap]
@@ -155,23 +205,61 @@ class Predictor:
 
     def stream_sources(self, images: Iterable[ImageSource]) -> Generator[Prediction | FailedImage, None, None]:
         """As :meth:`stream`, for images that :func:`hubel.data.sources.expand` found."""
+        with closing(self._outcomes(images)) as outcomes:
+            if self._cutout is None:
+                yield from outcomes
+            else:
+                from hubel.inference.cutout import cut_out
+
+                yield from cut_out(outcomes, self._cutout)
+
+    def _outcomes(self, images: Iterable[ImageSource]) -> Generator[Prediction | FailedImage, None, None]:
         images = self.select_engine(images)
         assert self._engine is not None
-        engine, preprocessing = self._engine, self.metadata.preprocessing
-        groups: deque[list[PreparedImage | FailedImage]] = deque()
-        ahead = 0 if self._alone else max(2 * engine.batch, _AHEAD)
-        with closing(prepare(images, preprocessing, ahead)) as prepared:
+        preprocessing, ahead = self.metadata.preprocessing, 0 if self._alone else max(2 * self._engine.batch, _AHEAD)
+        if preprocessing.resize == "tiles":
+            from hubel.inference.enlarge import join_tiles, prepare_tiles
+
+            with closing(self._predictions(self._engine, prepare_tiles(images, preprocessing))) as of_tiles:
+                yield from join_tiles(of_tiles, preprocessing)
+        elif self._tile is None:
+            with closing(self._predictions(self._engine, prepare(images, preprocessing, ahead))) as outcomes:
+                for outcome in outcomes:
+                    if isinstance(outcome, FailedImage):
+                        yield outcome
+                    else:
+                        yield replace(outcome[1], reader=outcome[0].reader)
+        elif self._joined == "maps":
+            from hubel.inference.map_tiles import join_maps, prepare_map_tiles
+
+            tiles = prepare_map_tiles(images, preprocessing, ahead, self._tile)
+            with closing(self._predictions(self._engine, tiles)) as of_tiles:
+                yield from join_maps(of_tiles)
+        else:
+            from hubel.inference.tiles import merge_views, prepare_views
+
+            views = prepare_views(images, preprocessing, ahead, self._tile)
+            with closing(self._predictions(self._engine, views)) as of_views:
+                yield from merge_views(of_views, self._thresholds)
+
+    def _predictions(
+        self, engine: Engine, images: Generator[Prepared | FailedImage, None, None]
+    ) -> Generator[tuple[Prepared, Prediction] | FailedImage, None, None]:
+        """What the network says of each image, in order."""
+        preprocessing = self.metadata.preprocessing
+        groups: deque[list[Prepared | FailedImage]] = deque()
+        with closing(images) as prepared:
 
             def batches() -> Iterator[np.ndarray]:
                 while group := list(islice(prepared, engine.batch)):
                     groups.append(group)
-                    pixels = [outcome.pixels for outcome in group if isinstance(outcome, PreparedImage)]
+                    pixels = [outcome.pixels for outcome in group if not isinstance(outcome, FailedImage)]
                     yield stacked(pixels, preprocessing)
 
             with closing(engine.run(batches())) as outputs:
                 for predictions in outputs:
                     group = groups.popleft()
-                    readable = [outcome for outcome in group if isinstance(outcome, PreparedImage)]
+                    readable = [outcome for outcome in group if not isinstance(outcome, FailedImage)]
                     require_finite(predictions, [image.source for image in readable], self.model_name)
                     results = iter(self._results(predictions, readable, self.metadata, self._thresholds))
                     for outcome in group:
@@ -179,7 +267,7 @@ class Predictor:
                         if isinstance(outcome, FailedImage):
                             yield outcome
                         else:
-                            yield replace(next(results), reader=outcome.reader)
+                            yield outcome, next(results)
 
     def select_engine(self, images: Iterable[ImageSource]) -> Iterable[ImageSource]:
         """Choose the engine and prepare it, by how many images are coming and have been predicted; returns them all.
@@ -194,9 +282,10 @@ class Predictor:
         count, at_once = self._predicted, 0
         while (count < MIN_IMAGES_TO_CONVERT or at_once < 2) and (image := next(remaining, None)) is not None:
             first.append(image)
-            added = MIN_IMAGES_TO_CONVERT if image.frame else 1  # videos and webcams have many
+            many = image.frame or self._tile  # videos and webcams have many, and large images have many tiles
+            added = MIN_IMAGES_TO_CONVERT if many else 1
             count, at_once = count + added, at_once + added
-        self._engine = self._choice.engine_for(count, at_once)
+        self._engine = self.engine_for(count, at_once)
         self._alone = at_once == 1
         return chain(first, remaining)
 
@@ -212,6 +301,7 @@ class Predictor:
         return (
             f"{self.model_name} on {engine.name} ({self._choice.reason}), {engine.device}, "
             f"{count_of(engine.threads, 'thread')}{batches}, {engine.precision.name}{reason}"
+            f"{f', in tiles of {self._tile} pixels' if self._tile else ''}{', with mirror images' if self._tta else ''}"
         )
 
 

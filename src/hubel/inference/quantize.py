@@ -35,7 +35,7 @@ LayerOutputs = tuple[np.ndarray, ...]
 def post_training_quantization(
     model: Model, calibration: np.ndarray, in_float: Sequence[str] = (), weight_bits: int = 8
 ) -> Model:
-    """Quantize the layers of a copy to 8-bit integers, but for the operations named ``in_float``.
+    """Quantize the layers of a copy to 8-bit integers, but for the operations named ``in_float`` and those of decoding.
 
     Weights have one scale per filter, feature maps one per layer, from the calibration images, uint8 (N, height, width,
     channels); the biases are then corrected for the mean error of each filter (Nagel et al. 2019, arXiv 1906.04721,
@@ -54,13 +54,31 @@ def post_training_quantization(
             with_kernel_sums_kept(model, weight_bits),
             nncf.Dataset([image[np.newaxis] for image in calibration]),
             subset_size=len(calibration),
-            ignored_scope=nncf.IgnoredScope(names=list(in_float)) if in_float else None,
+            ignored_scope=nncf.IgnoredScope(names=[*in_float, *decoding(model)], validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
         )
         gc.collect()  # NNCF's own cores must be gone before the signal stack is put back
     if weight_bits == 7 and (unsafe := layers_that_may_overflow(quantized)):
         return post_training_quantization(model, calibration, (*in_float, *unsafe), weight_bits)
     return quantized
+
+
+def decoding(model: Model) -> tuple[str, ...]:
+    """Names of the operations behind the last layers with weights of a network that gives boxes.
+
+    In 8 bits, a coordinate would be right to a pixel or two.
+    """
+    if not any("boxes" in output.get_names() for output in model.outputs):
+        return ()
+    names: dict[str, None] = {}
+    waiting = [result.input_value(0).get_node() for result in model.get_results()]
+    while waiting:
+        operation = waiting.pop()
+        kind = operation.get_type_name()
+        if kind not in (*_WITH_WEIGHTS, "Constant", "Parameter") and operation.get_friendly_name() not in names:
+            names[operation.get_friendly_name()] = None
+            waiting += [value.get_node() for value in operation.input_values()]
+    return tuple(names)
 
 
 def nncf_library() -> Any:

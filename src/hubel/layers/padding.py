@@ -28,6 +28,12 @@ def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> 
     return total // 2, total - total // 2
 
 
+def plain_size(maps: Tensor) -> tuple[int, int]:
+    """Height and width of maps (N, C, H, W): plain numbers in a trace, too, which is of one size."""
+    height, width = maps.shape[-2:]
+    return (int(height), int(width)) if torch._C._is_tracing() else (height, width)
+
+
 class SameConv2d(nn.Conv2d):
     """A convolution with ``SAME`` padding, worked out from the size of each input.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hubel.layers.padding import same_padding
+from hubel.layers.padding import plain_size, same_padding
 
 
 class DepthwiseMaxPool2d(nn.Module):
@@ -43,9 +43,15 @@ class SameMaxPool2d(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, ceil(H / stride), ceil(W / stride)) of maps (N, C, H, W)."""
-        top, left = (same_padding(size, self.kernel_size, self.stride)[0] for size in maps.shape[2:])
-        # Where the right and lower side get a pixel more, the last windows go over the edge: ceil_mode.
-        return F.max_pool2d(maps, self.kernel_size, self.stride, (top, left), ceil_mode=True)
+        sizes = plain_size(maps)
+        padding = [same_padding(size, self.kernel_size, self.stride)[0] for size in sizes]
+        # Where the right and lower side get a pixel more, the last windows go over the edge: ceil_mode. A single window
+        # may not go over it: OpenVINO refuses kernels larger than the maps.
+        kernel = [
+            min(self.kernel_size, size + 2 * before) if isinstance(size, int) else self.kernel_size
+            for size, before in zip(sizes, padding, strict=True)
+        ]
+        return F.max_pool2d(maps, kernel, self.stride, padding, ceil_mode=True)
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""

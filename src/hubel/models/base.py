@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.analysis.tracing import Tracing, to_meta
+from hubel.analysis.tracing import Tracing, outside_traces, to_meta
+from hubel.errors import ModelError
 
 AUXILIARY = "auxiliary"
 """The loss term of auxiliary classifiers. It is minimized like the others, but not part of the loss that is reported:
@@ -51,9 +52,14 @@ class Architecture:
         depth: layers with weights on the longest path, counted as the paper counts them.
         input: native input as channels, height, width.
         backbone: name of the classifier that it stands on if no other is asked for; ``None`` if it takes none.
+        build_on: of an architecture with a backbone of its own: ``build_on(config, num_classes, classifier,
+            image_size)`` gives it on a classifier instead, if one is asked for.
+        num_classes: of the paper; 0 where there are none.
         pixels: how pixels are scaled where no weights say otherwise: by ImageNet's mean and deviation, or to 0..1.
         training_crop: name of the field of ``config`` that is the side in pixels of the crops it trains on; ``None``
             for architectures that train on whole images.
+        recipes: fields of :class:`~hubel.config.TrainingConfig` whose defaults are others than the task's, as
+            :data:`hubel.config.RECIPES` has them: of training from pretrained weights, and from scratch.
     """
 
     name: str
@@ -65,14 +71,20 @@ class Architecture:
     input: tuple[int, int, int] = (3, 224, 224)
     num_classes: int = 1000
     backbone: str | None = None
+    build_on: Callable[..., nn.Module] | None = None
     pixels: Literal["imagenet", "unit"] = "imagenet"
     class_layers: ClassLayers = ClassLayers()
     training_crop: str | None = None
+    recipes: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
 
     @property
     def is_backbone(self) -> bool:
         """True if other networks can use it as a backbone, as every classifier."""
         return self.task == "classify"
+
+    def stands_on(self, asked: str | None) -> str | None:
+        """Name of the classifier that it is built on where ``asked`` is what the user names; ``None`` for its own."""
+        return asked or self.backbone if self.backbone or self.build_on else None
 
 
 class BatchTargets(Protocol):
@@ -142,6 +154,14 @@ class Model(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not say how its outputs are decoded")
 
+    def mean_predictions(self, outputs: Sequence[Any], size: tuple[int, int]) -> dict[str, Tensor]:
+        """:meth:`predictions` averaged over the raw outputs of several networks of this architecture.
+
+        Probabilities are averaged, and boxes with them: those at one index come from the same anchor.
+        """
+        decoded = [self.predictions(each, size) for each in outputs]
+        return {name: torch.stack([each[name] for each in decoded]).mean(0) for name in self.prediction_names}
+
     def training_outputs(self, images: Tensor, targets: Any = None) -> Any:
         """Raw outputs for :meth:`losses`: those of :meth:`forward`, with any that only training needs."""
         return self(images)
@@ -201,6 +221,15 @@ class ClassTargets:
         weights = self._image_weights(self.class_weights)
         return (weights * each).sum() / weights.sum()
 
+    def negative_log_likelihood(self, log_probabilities: Tensor) -> Tensor:
+        """Mean cross-entropy of logarithms (N, classes), of classes that need not exclude each other."""
+        count = log_probabilities.shape[1]
+        labels = functional.one_hot(self.labels, count) if self.labels.ndim == 1 else self.labels
+        smoothed = labels * (1 - self.label_smoothing) + self.label_smoothing / count
+        each = -(smoothed * log_probabilities).sum(1)
+        weights = torch.ones_like(each) if self.class_weights is None else self._image_weights(self.class_weights)
+        return (weights * each).sum() / weights.sum()
+
     def _image_weights(self, class_weights: Tensor) -> Tensor:
         return class_weights[self.labels] if self.labels.ndim == 1 else self.labels @ class_weights
 
@@ -241,6 +270,13 @@ class Classifier(Model):
         scores, _ = _split_auxiliary(outputs)
         labels = targets.labels.argmax(1) if targets.labels.ndim == 2 else targets.labels
         return {"top1": int((scores.detach().argmax(1) == labels).sum())}
+
+    def require_detection_maps(self, who: str) -> None:
+        """Raise :class:`ModelError` unless there are maps of stride 8, 16 and 32, for ``who`` reads them."""
+        if not self.feature_info.keys() >= {8, 16, 32}:
+            has = ", ".join(map(str, self.feature_info))
+            message = f"{who} needs maps of stride 8, 16 and 32; the backbone has {has}"
+            raise ModelError(message, "choose another backbone")
 
     def trunk(self) -> tuple[nn.Sequential, int]:
         """The backbone for another head that takes any image size, and the channels of its last map.
@@ -289,7 +325,8 @@ class ObjectTargets(NamedTuple):
 
     Attributes:
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the input, of positive width and height.
-        labels: int64 (M,), classes from 0.
+        labels: int64 (M,), classes from 0. Without boxes (0, 4) they are what is somewhere in the image, which networks
+            with ``learns_image_labels`` learn from.
     """
 
     boxes: Tensor
@@ -313,9 +350,15 @@ class Detector(Model):
     """Anchor-based detector: class scores and box offsets for every anchor, as dict of tensors (N, A, …).
 
     Targets are :class:`DetectionTargets`; ``num_classes`` does not count background.
+
+    Attributes:
+        takes_any_size: whether it can be trained on images of other sizes than those that it was made for.
+        learns_image_labels: whether its loss takes images whose classes are known, and no boxes.
     """
 
     is_sequential = False  # the head reads several maps
+    takes_any_size = True
+    learns_image_labels = False
     prediction_names = ("boxes", "scores")
     loss_weights: Mapping[str, float] = {"class": 1.0, "box": 1.0}
 
@@ -341,11 +384,18 @@ class Detector(Model):
     def grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """Height and width of the maps that the heads read, for images of that size; nothing is computed."""
         if (height, width) not in self._grids:
-            shapes = to_meta(self, torch.float32)
-            assert isinstance(shapes, Detector)
-            channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
-            # Two images: normalization that trains has nothing to average on one of 1 × 1.
-            with torch.no_grad(), Tracing():
-                maps = shapes.maps(torch.empty(2, channels, height, width, device="meta"))
-            self._grids[height, width] = [(each.shape[2], each.shape[3]) for each in maps]
+            self._grids[height, width] = self._grids_of(height, width)
         return self._grids[height, width]
+
+    @outside_traces()
+    def _grids_of(self, height: int, width: int) -> list[tuple[int, int]]:
+        shapes = to_meta(self, torch.float32)
+        assert isinstance(shapes, Detector)
+        channels = next(module.in_channels for module in self.modules() if isinstance(module, nn.Conv2d))
+        for module in list(shapes.modules()):
+            for name, part in module.named_children():
+                if isinstance(part, nn.BatchNorm2d):  # for whose shape torch would import its compiler, in seconds
+                    setattr(module, name, nn.Identity())
+        with torch.no_grad(), Tracing():
+            maps = shapes.maps(torch.empty(1, channels, height, width, device="meta"))
+        return [(each.shape[2], each.shape[3]) for each in maps]

@@ -15,6 +15,7 @@ from torch import nn
 from hubel.analysis.tracing import Tracing, to_meta
 from hubel.errors import DataError, ModelError, WeightsError
 from hubel.fileio import atomic_write, write_text
+from hubel.models.cfg_reference import is_cfg, read_cfg_model
 from hubel.models.factory import SizeLimit, create_model, default_preprocessing
 from hubel.models.load_checked import load_checked
 from hubel.models.metadata import (
@@ -24,6 +25,7 @@ from hubel.models.metadata import (
     BuildSpec,
     ModelMetadata,
     read_metadata,
+    saved_folder,
     unknown_model,
     without_weights,
 )
@@ -93,7 +95,7 @@ def load_model(folder: Path | str) -> tuple[nn.Module, ModelMetadata]:
 def _require_size(model: nn.Module, metadata: ModelMetadata, file: Path) -> None:
     """Raise ``ModelError`` if a network cannot take images of the size that its file says, unless it is the usual."""
     size = (metadata.preprocessing.height, metadata.preprocessing.width)
-    usual = default_preprocessing(metadata.architecture, metadata.image_size, metadata.in_channels)
+    usual = default_preprocessing(metadata.architecture, metadata.image_size, metadata.in_channels, metadata.options)
     if size == (usual.height, usual.width):
         return
     try:
@@ -112,7 +114,8 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
 
     Args:
         reference: a registered name (its default weights), a name with weights
-            (``resnet50:torchvision/IMAGENET1K_V2``), a run folder (its ``best/``), or a saved model's folder.
+            (``resnet50:torchvision/IMAGENET1K_V2``), a run folder (its ``best/``), a search's (its ``ensemble/``), or a
+            saved model's folder; or a Darknet cfg, with weights (:mod:`hubel.models.cfg_reference`).
             A registered name wins over a folder of the same name; ``./NAME`` means the folder.
 
     Raises:
@@ -123,16 +126,24 @@ def resolve_model(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
     name, _, weights = text.partition(":")
     if isinstance(reference, str) and name in list_models():
         return _pretrained(name, weights)
+    if is_cfg(reference):
+        return _of_cfg(reference)
     folder = Path(reference)
     if folder.is_dir():
-        best = folder / "best"
-        return load_model(best if best.is_dir() and not (folder / METADATA_FILE).is_file() else folder)
+        return load_model(saved_folder(folder))
     if folder.is_file():
         raise ModelError(
             f"{text} is a file; a saved model is a folder with model.json and model.safetensors",
             'pass the folder, or load weights alone with hubel.create_model(NAME, weights="FILE")',
         )
     raise unknown_model(text)
+
+
+def _of_cfg(reference: Path | str) -> tuple[nn.Module, ModelMetadata]:
+    """The network of a Darknet cfg, with its weights."""
+    cfg = read_cfg_model(reference)
+    model = create_model(cfg.architecture, weights=cfg.require_weights(), **cfg.options)
+    return model.eval(), replace(describe(model), classes=cfg.classes, preprocessing=cfg.preprocessing)
 
 
 def _pretrained(name: str, weights: str) -> tuple[nn.Module, ModelMetadata]:
@@ -167,14 +178,14 @@ def describe(model: nn.Module) -> ModelMetadata:
         )
     size = origin.image_size
     entry = _entry_of(origin.architecture, origin)
-    preprocessing = default_preprocessing(origin.architecture, size, origin.in_channels)
-    classes = [str(index) for index in range(origin.num_classes)]
+    preprocessing = default_preprocessing(origin.architecture, size, origin.in_channels, origin.options)
+    known = {each.classes for each in _entries_like(origin.architecture, origin)}
+    names = class_names(known.pop()) if len(known) == 1 else []
+    classes = names if len(names) == origin.num_classes else [str(index) for index in range(origin.num_classes)]
     if entry is not None:
         if origin.in_channels == entry.preprocessing.channels:
             same = (entry.preprocessing.height, entry.preprocessing.width) == (size, size)
             preprocessing = entry.preprocessing if same else entry.preprocessing.resized(size)
-        names = class_names(entry.classes)
-        classes = names if len(names) == origin.num_classes else classes
     elif origin.backbone is not None:
         entry = _entry_of(origin.backbone.architecture, origin.backbone)
         if entry is not None and origin.in_channels == entry.preprocessing.channels:
@@ -195,12 +206,15 @@ def describe(model: nn.Module) -> ModelMetadata:
 
 def _entry_of(architecture: str, spec: BuildSpec | Backbone) -> WeightsEntry | None:
     """The catalog entry whose preprocessing fits an architecture's first weights; None if it is unknown."""
+    published = _entries_like(architecture, spec)
+    pixels = {(entry.preprocessing.mean, entry.preprocessing.std) for entry in published}
+    return published[0] if len(pixels) == 1 else None
+
+
+def _entries_like(architecture: str, spec: BuildSpec | Backbone) -> list[WeightsEntry]:
+    """The catalog entry of an architecture's first weights; of a local file, all of the library that wrote it."""
     from hubel.weights import entries_for
 
     entries = entries_for(architecture)
     named = [entry for entry in entries if entry.name == spec.weights]
-    if named:
-        return named[0]
-    published = [entry for entry in entries if entry.source == spec.source]
-    pixels = {(entry.preprocessing.mean, entry.preprocessing.std) for entry in published}
-    return published[0] if len(pixels) == 1 else None
+    return named or [entry for entry in entries if entry.source == spec.source]

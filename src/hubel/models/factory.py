@@ -65,11 +65,11 @@ def create_model(
         ModelError: unknown name or option, or a size or number that is impossible for the architecture.
         WeightsError: weights that are missing, damaged or for another architecture.
     """
-    arch = architecture(name)
+    arch = with_native_sizes(architecture(name), options)
     spec, pretrained_backbone = _resolve_backbone(arch, backbone)
-    found = None if weights is None else published(weights, arch)
+    found = None if weights is None else published(weights, arch, options)
     asked_for_classes = num_classes is not None
-    published_classes = None if found is None else arch.class_layers.count(found.state)
+    published_classes = None if found is None else found.classes
     in_channels = arch.input[0] if in_channels is None else in_channels
     if image_size is None:
         image_size = arch.input[1] if found is None else found.image_size
@@ -80,7 +80,8 @@ def create_model(
         if pretrained_backbone is not None:
             load_backbone(model, pretrained_backbone)
     else:
-        options = {**found.settings, **options}
+        spec, settings = _backbone_settings(spec, found.settings)
+        options = {**settings, **options}
         # A file without the layers of the classes is refused, unless the caller has classes of their own.
         same_classes = num_classes == published_classes or (published_classes is None and not asked_for_classes)
         model = build(arch, num_classes, in_channels, image_size, options, spec, for_loading=same_classes)
@@ -94,14 +95,24 @@ def create_model(
     return model
 
 
+def with_native_sizes(arch: Architecture, options: Mapping[str, Any]) -> Architecture:
+    """The row with the input and the number of classes that its configuration with these options has by itself."""
+    native = getattr(with_options(arch, options), "native", None) if options else None
+    if native is None:
+        return arch
+    size, classes = native()
+    return replace(arch, input=size, num_classes=classes)
+
+
 def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | None, Published | None]:
     """The backbone of an architecture that takes one, and the weights it starts from."""
-    if arch.backbone is None:
+    found_name = arch.stands_on(name)
+    if found_name is None:
         if name is not None:
             reason = "it is one" if arch.is_backbone else "it has its own"
             raise ModelError(f"{arch.name} does not accept a backbone: {reason}", "omit backbone")
         return None, None
-    classifier_name, _, weights = (name or arch.backbone).partition(":")
+    classifier_name, _, weights = found_name.partition(":")
     classifier = architecture(classifier_name)
     if not classifier.is_backbone:
         raise ModelError(
@@ -112,6 +123,13 @@ def _resolve_backbone(arch: Architecture, name: str | None) -> tuple[Backbone | 
         return Backbone(classifier_name), None
     found = published(weights, classifier)
     return Backbone(classifier_name, found.settings, found.name, found.source), found
+
+
+def _backbone_settings(spec: Backbone | None, settings: Mapping[str, Any]) -> tuple[Backbone | None, dict[str, Any]]:
+    """The backbone with those of the weights' settings that are its own (``backbone.OPTION``), and the others."""
+    own = {option.removeprefix(_BACKBONE): value for option, value in settings.items() if option.startswith(_BACKBONE)}
+    others = {option: value for option, value in settings.items() if not option.startswith(_BACKBONE)}
+    return (replace(spec, options={**spec.options, **own}) if spec and own else spec), others
 
 
 def build(
@@ -132,18 +150,21 @@ def build(
     """
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
     for argument, number in sizes.items():
-        if number < 1:
+        if number < 1 and (argument != "num_classes" or arch.num_classes):
             raise ModelError(f"{arch.name} cannot be built with {argument}={number}", f"use a positive {argument}")
     config = with_options(arch, options)
+    make = arch.build
     inputs: tuple[Any, ...] = (in_channels, image_size)
-    if arch.backbone is not None:
-        spec = backbone or Backbone(arch.backbone)
-        classifier = architecture(spec.architecture)
+    if arch.backbone is not None and backbone is None:
+        backbone = Backbone(arch.backbone)
+    if backbone is not None and arch.stands_on(backbone.architecture):
+        classifier = architecture(backbone.architecture)
         side = classifier.input[1]
-        inputs = (build(classifier, 1, in_channels, side, spec.options, for_loading=for_loading, limit=limit),)
+        source = build(classifier, 1, in_channels, side, backbone.options, for_loading=for_loading, limit=limit)
+        make, inputs = (arch.build_on, (source, image_size)) if arch.build_on else (arch.build, (source,))
     try:
         with _SkipInit(limit) if for_loading else nullcontext():
-            return arch.build(config, num_classes, *inputs)
+            return make(config, num_classes, *inputs)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if not options and for_loading:  # what a saved model's file says of its sizes
             given = ", ".join(f"{argument}={number}" for argument, number in sizes.items())
@@ -199,7 +220,12 @@ class _SkipInit(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def default_preprocessing(name: str, image_size: int | None = None, in_channels: int | None = None) -> Preprocessing:
+def default_preprocessing(
+    name: str,
+    image_size: int | None = None,
+    in_channels: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Preprocessing:
     """Preprocessing for an architecture without pretrained weights.
 
     Colour images get ImageNet's mean and standard deviation and its usual centre crop; greyscale ones, whose subject
@@ -210,11 +236,12 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
         name: one of :func:`list_models`.
         image_size: height of the input in pixels, keeping the native aspect ratio; the native one by default.
         in_channels: 1 or 3; the native number by default.
+        options: of the architecture's configuration, which may say what is native.
 
     Raises:
         ModelError: unknown name, or another number of channels.
     """
-    arch = architecture(name)
+    arch = with_native_sizes(architecture(name), options or {})
     height, width = arch.input[1:]
     if image_size is not None:
         height, width = image_size, round(image_size * width / height)
@@ -228,6 +255,12 @@ def default_preprocessing(name: str, image_size: int | None = None, in_channels:
         ready = replace(ready, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
     if channels == 1:
         ready = Preprocessing(height, width, 1, mean=(127.5,), std=(127.5,), crop_fraction=1.0)
+    if margin := getattr(config := with_options(arch, options or {}), "margin", 0):
+        if 2 * margin >= min(height, width):
+            message = f"{name} sees {margin} pixels on each side: of tiles of {min(height, width)} nothing is left"
+            raise ModelError(message, f"use an image size of {4 * margin} pixels or more")
+        tiles = {"margin": margin, "scale": config.scale, "crop_fraction": 1.0, "interpolation": "bicubic"}
+        return replace(ready, resize="tiles", **tiles)
     whole = not arch.is_backbone or height != width
     return replace(ready, resize="stretch", crop_fraction=1.0) if whole else ready
 
@@ -242,6 +275,7 @@ def build_on_meta(
 
     Its own input shape (channels, height, width) and number of classes by default; otherwise as :func:`build`.
     """
+    arch = with_native_sizes(arch, options or {})
     channels, height, width = input_shape or arch.input
     size = height if height == width else arch.input[1]
     with torch.device("meta"):
@@ -282,6 +316,7 @@ class Published(NamedTuple):
     path: str
     settings: dict[str, Any]  # options that they need
     name: str  # in the catalog, or of the file
+    classes: int | None  # that they tell apart; None if they have no such layers
     image_size: int  # height and width of the images that they were made for, in pixels
     source: str | None  # library that published them
 
@@ -291,11 +326,14 @@ def auxiliary_keys(state: Mapping[str, Tensor]) -> set[str]:
     return {key for key in state if key.startswith(_AUXILIARY)}
 
 
-def published(weights: str | Path, arch: Architecture) -> Published:
-    """Find an architecture's weights in the catalog or on the disk, and read them."""
+def published(weights: str | Path, arch: Architecture, options: Mapping[str, Any] | None = None) -> Published:
+    """Find an architecture's weights in the catalog or on the disk, and read them.
+
+    Files without names (Darknet's) hold what the configuration with these ``options`` says.
+    """
     from hubel.weights import fetch, find_entry
     from hubel.weights.key_mapping import rename
-    from hubel.weights.state_dict import FILE_SUFFIXES, read_weights
+    from hubel.weights.state_dict import FILE_SUFFIXES, is_darknet, read_weights
 
     settings: dict[str, Any] | None = None  # those of a local file depend on its format
     path, image_size = Path(weights), arch.input[1]
@@ -306,24 +344,24 @@ def published(weights: str | Path, arch: Architecture) -> Published:
         entry = find_entry(weights, arch.name)
         settings, weights_name, image_size = dict(entry.settings), entry.name, entry.preprocessing.height
         path = fetch(entry)
+    config = with_options(arch, options or {})
+    if hasattr(config, "read_weights") and is_darknet(path):
+        state, classes = config.read_weights(path), config.classes_of_weights()
+        return Published(state, str(path), settings or {}, weights_name, classes, image_size, "darknet")
     found, others = read_weights(path, arch.name)
     if others:
         log(f"{path.name}: took the averaged weights, {found.place}, not {', '.join(others)}")
         weights_name = f"{weights_name} ({found.place})"
     state, needed, source = rename(found.tensors, arch.name, origin=str(path))
-    return Published(state, str(path), needed if settings is None else settings, weights_name, image_size, source)
+    settings, classes = needed if settings is None else settings, arch.class_layers.count(state)
+    return Published(state, str(path), settings, weights_name, classes, image_size, source)
 
 
 def load_published(model: nn.Module, found: Published, left_fresh: str | None = None) -> None:
     """Load weights, but for keys that begin with a pattern, and adapt the first convolution to the images' channels."""
-    from hubel.weights.state_dict import FLAT, unflatten
-
     own, state = model.state_dict(), found.state
     fresh: set[str] = set()
-    order = getattr(model, "flat_order", None)
-    if FLAT in state and order is not None:  # a file without names is of one network alone, classes included
-        state = unflatten(state[FLAT], order(), own, found.path)
-    elif left_fresh is not None:
+    if left_fresh is not None:
         fresh = {key for key in own if re.match(left_fresh, key)}
         state = {key: tensor for key, tensor in state.items() if not re.match(left_fresh, key)}
     published_keys, own_keys = auxiliary_keys(state), auxiliary_keys(own)

@@ -8,13 +8,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hubel
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError
+from hubel.models.cfg_reference import is_cfg, read_cfg_model
 from hubel.models.metadata_checks import check_record, read_record
-from hubel.models.registry import closest, list_models
+from hubel.models.registry import closest, list_models, task_of
 from hubel.weights.catalog import default_entry, find_entry
 from hubel.weights.checksums import digest
 from hubel.weights.local_cache import fetch
@@ -22,10 +23,13 @@ from hubel.weights.local_cache import fetch
 if TYPE_CHECKING:
     from torch import nn
 
+    from hubel.models.base import Model
     from hubel.models.factory import SizeLimit
 
 WEIGHTS_FILE = "model.safetensors"
 METADATA_FILE = "model.json"
+ENSEMBLE = "ensemble"
+"""Folder of the ensemble in that of a search, with the records of a run."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class ModelMetadata:
         hubel: the version that wrote it.
         weights: catalog name of the weights that it has or started from; None if it started from scratch.
         backbone: of an architecture that takes one.
+        members: networks of an :class:`~hubel.models.ensemble.Ensemble`; 1 for a network by itself.
     """
 
     task: str
@@ -87,6 +92,7 @@ class ModelMetadata:
     hubel: str = hubel.__version__
     weights: str | None = None
     backbone: Backbone | None = None
+    members: int = 1
 
     def build(self, for_loading: bool = False, limit: SizeLimit | None = None) -> nn.Module:
         """Build the model, in training mode; ``for_loading`` and ``limit`` as in :func:`hubel.models.factory.build`.
@@ -94,18 +100,25 @@ class ModelMetadata:
         Raises:
             ModelError: this version of hubel does not know the architecture or one of its options.
         """
+        from hubel.models.ensemble import Ensemble
         from hubel.models.factory import build
         from hubel.models.registry import architecture
 
         arch = architecture(self.architecture)
         sizes = (self.num_classes, self.in_channels, self.image_size)
-        return build(arch, *sizes, self.options, self.backbone, for_loading=for_loading, limit=limit)
+        networks = [
+            build(arch, *sizes, self.options, self.backbone, for_loading=for_loading, limit=limit)
+            for _ in range(self.members)
+        ]
+        return networks[0] if self.members == 1 else Ensemble(cast("list[Model]", networks))
 
     def to_json(self) -> dict[str, Any]:
         """The contents of ``model.json``."""
         record = {**asdict(self), "preprocessing": self.preprocessing.to_json()}
         if self.backbone is None:  # as earlier versions write and read it
             del record["backbone"]
+        if self.members == 1:
+            del record["members"]
         return record
 
     @classmethod
@@ -126,7 +139,7 @@ class ModelMetadata:
                 f"hubel {hubel.__version__} does not know",
                 "update hubel: pip install --upgrade hubel",
             )
-        missing = sorted(known - set(record) - {"backbone"})
+        missing = sorted(known - set(record) - {"backbone", "members"})
         if missing:
             raise ModelError(f"{origin}: {', '.join(missing)} is missing", again)
         check_record(record, origin)
@@ -145,6 +158,19 @@ def read_metadata(path: Path) -> ModelMetadata:
     return ModelMetadata.from_json(read_record(path), str(path))
 
 
+def recorded_folder(folder: Path) -> Path:
+    """The folder of a search's ensemble, which has the records of a run; any other folder as it is."""
+    has_own_model = (folder / METADATA_FILE).is_file() or (folder / "best").is_dir()
+    return folder / ENSEMBLE if not has_own_model and (folder / ENSEMBLE / METADATA_FILE).is_file() else folder
+
+
+def saved_folder(folder: Path) -> Path:
+    """The folder of the saved model that one means: a run's ``best/``, a search's ``ensemble/``, or itself."""
+    folder = recorded_folder(folder)
+    best = folder / "best"
+    return best if best.is_dir() and not (folder / METADATA_FILE).is_file() else folder
+
+
 @dataclass(frozen=True)
 class FoundModel:
     """A model on this machine, by the name that was asked for.
@@ -152,11 +178,13 @@ class FoundModel:
     Attributes:
         digest: hexadecimal SHA-256 of everything its predictions depend on: weights, architecture, classes and
             preprocessing. Models with the same digest are equal.
+        task: what it predicts.
         stamps: of the files that were read for it, from before they were: they change whenever a file does.
     """
 
     name: str
     digest: str
+    task: str
     stamps: Mapping[Path, tuple[int, ...]] = field(default_factory=dict, hash=False, compare=False)
 
     def is_unchanged(self) -> bool:
@@ -181,6 +209,8 @@ def check_reference(reference: Path | str) -> None:
     if isinstance(reference, str) and name in list_models():
         if not weights and default_entry(name) is None:
             raise without_weights(name)
+    elif is_cfg(reference):
+        read_cfg_model(reference).require_weights()
     else:
         check_exists(reference)
 
@@ -188,7 +218,9 @@ def check_reference(reference: Path | str) -> None:
 def check_exists(reference: Path | str) -> None:
     """Raise ``ModelError`` if a reference, with weights or without, names nothing; needs no torch."""
     is_registered = isinstance(reference, str) and reference.partition(":")[0] in list_models()
-    if not is_registered and not os.path.exists(reference):  # noqa: PTH110 – Path's raises for long names
+    if is_cfg(reference):
+        read_cfg_model(reference)
+    elif not is_registered and not os.path.exists(reference):  # noqa: PTH110 – Path's raises for long names
         raise unknown_model(str(reference))
 
 
@@ -224,18 +256,26 @@ def find_model(reference: Path | str) -> FoundModel | None:
         facts = (entry.name, entry.preprocessing.to_json(), dict(entry.settings), entry.classes)
         path = fetch(entry)
         stamps = _stamps(path)
-        return FoundModel(str(reference), _digest_of(facts, digest(path)), stamps)
+        return FoundModel(str(reference), _digest_of(facts, digest(path)), task_of(name), stamps)
+    if is_cfg(reference):
+        return _find_cfg(reference)
     if isinstance(reference, str) and not {"/", os.sep} & set(reference):
         return None  # an architecture without weights, or a folder
-    folder = Path(reference)
-    if (folder / "best").is_dir() and not (folder / METADATA_FILE).is_file():
-        folder /= "best"
+    folder = saved_folder(Path(reference))
     record, tensors = folder / METADATA_FILE, folder / WEIGHTS_FILE
     if not record.is_file() or not tensors.is_file():
         return None
     stamps = _stamps(record, tensors)
     metadata = read_metadata(record)
-    return FoundModel(str(reference), _digest_of(metadata.to_json(), digest(tensors)), stamps)
+    return FoundModel(str(reference), _digest_of(metadata.to_json(), digest(tensors)), metadata.task, stamps)
+
+
+def _find_cfg(reference: Path | str) -> FoundModel:
+    cfg = read_cfg_model(reference)
+    weights = cfg.require_weights()
+    stamps = _stamps(*cfg.files, weights)
+    facts = (cfg.options, cfg.classes, cfg.preprocessing.to_json())
+    return FoundModel(str(reference), _digest_of(facts, digest(weights)), cfg.task, stamps)
 
 
 def _digest_of(facts: Any, weights: str) -> str:

@@ -19,10 +19,14 @@ from hubel.models.registry import list_models, task_of
 _AGAIN = "train or save the model again, or use an undamaged copy"
 _LARGEST_FILE = 32 << 20  # bytes: names of a hundred thousand classes
 _LONGEST_TEXT = 4096
+_LONGEST_CFG = 1 << 18
 _MOST_CLASSES = 200_000
 _MOST_CHANNELS = 1024
+_LARGEST_MARGIN, _LARGEST_SCALE = 1024, 16
 _LARGEST_SIDE, _MOST_PIXELS = 8192, LARGEST_IMAGE_SIZE**2  # of an input
 _DEEPEST, _MOST_OPTIONS, _LARGEST_OPTION = 6, 20_000, 65_536
+MOST_MEMBERS = 100
+"""Networks of an ensemble at most."""
 
 Check = Callable[[Any], bool]
 
@@ -54,6 +58,10 @@ def check_record(record: Mapping[str, Any], origin: str) -> None:
     if pixels > _MOST_PIXELS:
         limit = f"more than the limit of {_MOST_PIXELS:,}"
         raise ModelError(f"{origin}: its input would have {pixels:,} pixels, {limit}", _AGAIN)
+    if prepared.get("resize") == "tiles" and 2 * prepared.get("margin", 0) >= min(
+        prepared["height"], prepared["width"]
+    ):
+        raise ModelError(f"{origin}: margins of {prepared['margin']} pixels leave nothing of its tiles", _AGAIN)
     channels = prepared.get("channels", 3)
     disagreements = (
         (len(record["classes"]), record["num_classes"], "names {} classes for {} outputs"),
@@ -90,6 +98,13 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _LONGEST_TEXT and value.isprintable()
 
 
+def _is_cfg(value: Any) -> bool:
+    """True for lines of text, as those of a Darknet cfg, or of a tree, whose names may be of any language."""
+    if not isinstance(value, str) or len(value) > _LONGEST_CFG or "\0" in value:
+        return False
+    return value.isascii() or "".join(value.split()).isprintable()
+
+
 def _is_text_or_none(value: Any) -> bool:
     return value is None or (isinstance(value, str) and len(value) <= _LONGEST_TEXT)  # names of files may be anything
 
@@ -102,8 +117,8 @@ def _are_names(value: Any) -> bool:
     )
 
 
-def _whole(most: int) -> Check:
-    return lambda value: type(value) is int and 1 <= value <= most
+def _whole(most: int, least: int = 1) -> Check:
+    return lambda value: type(value) is int and least <= value <= most
 
 
 def _number(least: float, most: float) -> Check:
@@ -133,7 +148,7 @@ def _are_options(value: Any) -> bool:
             return all(is_plain(inner, depth + 1) for inner in entry)
         if isinstance(entry, int | float) and not isinstance(entry, bool):
             return abs(entry) <= _LARGEST_OPTION and math.isfinite(entry)
-        return entry is None or isinstance(entry, bool) or _is_text(entry)
+        return entry is None or isinstance(entry, bool) or _is_text(entry) or _is_cfg(entry)
 
     return isinstance(value, dict) and is_plain(value, 0)
 
@@ -141,7 +156,7 @@ def _are_options(value: Any) -> bool:
 _FIELDS: Mapping[str, Check] = {
     "task": _is_text,
     "architecture": _is_text,
-    "num_classes": _whole(_MOST_CLASSES),
+    "num_classes": _whole(_MOST_CLASSES, least=0),
     "in_channels": _whole(_MOST_CHANNELS),
     "image_size": _whole(_LARGEST_SIDE),
     "classes": _are_names,
@@ -150,6 +165,7 @@ _FIELDS: Mapping[str, Check] = {
     "hubel": _is_text,
     "weights": _is_text_or_none,
     "backbone": lambda value: value is None or (isinstance(value, dict) and _is_text(value.get("architecture"))),
+    "members": _whole(MOST_MEMBERS, least=2),
 }
 _PREPROCESSING: Mapping[str, Check] = {
     "height": _whole(_LARGEST_SIDE),
@@ -157,9 +173,11 @@ _PREPROCESSING: Mapping[str, Check] = {
     "channels": lambda value: type(value) is int and value in (1, 3),
     "mean": _list_of(_number(-1e6, 1e6)),
     "std": _list_of(_number(1e-6, 1e6)),
-    "resize": _one_of("crop", "stretch"),
+    "resize": _one_of("crop", "stretch", "fit", "tiles"),
+    "margin": _whole(_LARGEST_MARGIN, least=0),
+    "scale": _whole(_LARGEST_SCALE),
     "crop_fraction": _number(0.01, 1),
-    "interpolation": _one_of("nearest", "bilinear", "bicubic", "lanczos"),
+    "interpolation": _one_of("nearest", "bilinear", "bicubic", "lanczos", "bilinear-2x2"),
 }
 _BACKBONE: Mapping[str, Check] = {
     "architecture": _is_text,

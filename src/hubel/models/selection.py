@@ -15,7 +15,7 @@ from hubel.analysis.summary import count_multiplications
 from hubel.models.base import Classifier
 from hubel.models.factory import build_on_meta
 from hubel.models.registry import architecture
-from hubel.weights import cache_path, entries_for
+from hubel.weights import entries_for, is_here
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def model_row(name: str) -> dict[str, Any]:
             {
                 "name": entry.name,
                 "input": [entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width],
-                **{metric: entry.metrics.get(metric) for metric in ("top1", "top5", "mAP")},
+                **{metric: entry.metrics.get(metric) for metric in ("top1", "top5", "mAP", "mIoU")},
                 "license": entry.license,
                 "metrics_source": entry.metrics_source,
-                "installed": not entry.needs_download or cache_path(entry).is_file(),
+                "installed": is_here(entry),
             }
             for entry in entries_for(name)
         ],

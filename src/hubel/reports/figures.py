@@ -92,6 +92,16 @@ def overlap_curve(overlap: np.ndarray) -> Figure:
     return figure
 
 
+def gain_curve(gains: np.ndarray) -> Figure:
+    """By how many decibels images (N,) are better than with bicubic interpolation, the smallest gain first."""
+    figure, axes = styled_figure(5.6, 3.5)
+    axes.plot(np.arange(1, len(gains) + 1) / len(gains), np.sort(gains), color=BLUE)
+    axes.axhline(0, color="#888", linewidth=1)
+    axes.set(xlim=(0, 1), xlabel="fraction of the images", ylabel="gain over bicubic (dB)")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
 def confusion_matrix(confusion: np.ndarray, names: Sequence[str]) -> Figure:
     """A matrix (K, K) of counts, rows the truth, coloured by the fraction of the true class (blue right, orange wrong).
 

@@ -20,7 +20,7 @@ from hubel.errors import ImageError
 from hubel.fileio import atomic_write, write_text
 from hubel.reports import figures
 from hubel.reports.format import CHOSEN_ON_THEM, cell, duration, figure, percent, split_label
-from hubel.reports.report_data import TaskReport, TrainingReport
+from hubel.reports.report_data import Comparison, TaskReport, TrainingReport
 
 SAMPLE_SIDE = 160
 """Side of an augmented sample's cell in pixels."""
@@ -80,8 +80,12 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
     for name, png in (charts | sheet).items():
         with atomic_write(folder / "figures" / f"{name}.png") as file:
             file.write_bytes(png)
-    mistakes, unreadable = [], []
+    mistakes: list[tuple[Any, str]] = []
+    unreadable = []
     for mistake in report.mistakes:
+        if isinstance(mistake, Comparison):
+            mistakes.append((mistake, data_url(_encoded(_side_by_side(mistake), format="PNG", optimize=True), "png")))
+            continue
         try:
             image = read_image(mistake.path)
         except ImageError:
@@ -139,6 +143,17 @@ def _sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
             left = gap + x * (SAMPLE_SIDE + gap) + (apart if x else 0) + (SAMPLE_SIDE - image.width) // 2
             sheet.paste(image, (left, gap + y * (SAMPLE_SIDE + gap) + (SAMPLE_SIDE - image.height) // 2))
     return sheet
+
+
+def _side_by_side(comparison: Comparison) -> Image.Image:
+    """The panels in a row, each pixel twice as wide and high."""
+    gap = 4
+    images = [Image.fromarray(pixels) for _, pixels in comparison.panels]
+    width, height = images[0].size
+    row = Image.new("RGB", (len(images) * (width + gap) - gap, height), "white")
+    for number, image in enumerate(images):
+        row.paste(image, (number * (width + gap), 0))
+    return row.resize((2 * row.width, 2 * row.height), Image.Resampling.NEAREST)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -49,6 +49,20 @@ class DetectionMistake:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """One image that was predicted, beside others.
+
+    Attributes:
+        panels: what each shows, and its pixels, uint8 (H, W, 3), all of one size.
+        note: what is said of it, such as its scores.
+    """
+
+    path: Path
+    panels: Sequence[tuple[str, np.ndarray]]
+    note: str
+
+
+@dataclass(frozen=True)
 class AugmentationSample:
     """One training image and random augmentations of it, each uint8 (H, W, C) with C of 3 or 1, 0..255."""
 
@@ -83,7 +97,7 @@ class TrainingReport:
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int | None = None
-    mistakes: Sequence[Mistake] | Sequence[DetectionMistake] = ()
+    mistakes: Sequence[Mistake] | Sequence[DetectionMistake] | Sequence[Comparison] = ()
     mistakes_split: str = "val"
     augmentation: Sequence[AugmentationSample] = ()
     transforms: Sequence[str] = ()
@@ -112,6 +126,9 @@ def few_to_choose_by(validation: int) -> str:
     return f"{validation} validation {images} few to choose the best epoch by: others may be as good"
 
 
+WRONG_LABELS = "Look for wrong labels first: they often turn up here."
+
+
 @dataclass(frozen=True)
 class TaskReport:
     """One task's part of a report.
@@ -125,7 +142,7 @@ class TaskReport:
         sentences: the headline in plain words, from the scores of its split and what the split is called.
         of_split: what the templates need of a split's scores beyond the scores themselves.
         mistakes: heading of the images with mistakes.
-        mistakes_key: how to read them; begins with a space.
+        mistakes_key: how to read them.
         mistakes_side: longest side of each in pixels, about twice that on a phone's page, so that it is sharp.
     """
 
@@ -135,5 +152,5 @@ class TaskReport:
     sentences: Callable[[Any, str], Iterable[str]]
     of_split: Callable[[Any], dict[str, Any]]
     mistakes: str
-    mistakes_key: str = ""
+    mistakes_key: str = WRONG_LABELS
     mistakes_side: int = 320

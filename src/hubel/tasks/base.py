@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -17,15 +18,18 @@ from torch import Tensor
 
 from hubel.config import TrainingConfig
 from hubel.data.checks.training_checks import Findings
+from hubel.data.image_io import read_image
 from hubel.data.loader import BatchDataset, PixelCache
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
+from hubel.data.sources import ImageSource
 from hubel.data.transforms.pipeline import Transform
 from hubel.models.base import BatchTargets, Model
 from hubel.models.metadata import ModelMetadata
 from hubel.reports.augmentation_preview import augmentation_preview
-from hubel.reports.report_data import AugmentationSample, DetectionMistake, Mistake, TaskReport
+from hubel.reports.report_data import AugmentationSample, Comparison, DetectionMistake, Mistake, TaskReport
 from hubel.results import Prediction
+from hubel.tasks.decoding import Thresholds
 
 Predictions = Mapping[str, np.ndarray]
 """Output of :meth:`~hubel.models.base.Model.predictions` for a batch, as arrays (N, …)."""
@@ -54,7 +58,12 @@ class Evaluator(ABC):
     """Scores a stream of predictions: of each image it keeps what the metrics need, in :attr:`images`, and no more.
 
     Several processes that evaluate parts of a split bring their :attr:`images` together before one computes.
+
+    Attributes:
+        thresholds: limits on the objects that are scored, of tasks that select some.
     """
+
+    thresholds = Thresholds()
 
     def __init__(self, metadata: ModelMetadata) -> None:
         self.images: list[Any] = []
@@ -68,6 +77,10 @@ class Evaluator(ABC):
         targets, with boxes in pixels of the input.
         """
 
+    def update_results(self, results: Sequence[Prediction], samples: Sequence[Sample]) -> None:
+        """Take results of samples as users see them, of tasks whose decoder selects objects."""
+        raise NotImplementedError
+
     @abstractmethod
     def compute(self) -> Scores:
         """Metrics of all images."""
@@ -77,7 +90,7 @@ class Evaluator(ABC):
         """Rows of ``predictions.jsonl``; of samples only."""
 
     @abstractmethod
-    def worst_predictions(self) -> Sequence[Mistake] | Sequence[DetectionMistake]:
+    def worst_predictions(self) -> Sequence[Mistake] | Sequence[DetectionMistake] | Sequence[Comparison]:
         """The worst mistakes, worst first; of samples only."""
 
 
@@ -116,7 +129,8 @@ class TaskData(ABC):
 
     def training(self, samples: Sequence[Sample], cache: PixelCache | None) -> BatchDataset:
         """Randomly augmented images, by keys (epoch, index)."""
-        return BatchDataset(samples, self.augmented, self.config.seed, cache)
+        combined = (self.config.epochs or 1) - self.config.close_mosaic
+        return BatchDataset(samples, self.augmented, self.config.seed, cache, combined)
 
     def validation(self, samples: Sequence[Sample], cache: PixelCache | None) -> BatchDataset:
         """Images as for prediction."""
@@ -135,8 +149,11 @@ class TaskData(ABC):
     def targets(self, batch: Batch, device: torch.device, train: bool = True) -> BatchTargets:
         """Ground truth of a batch for the model's losses; in training with what only that adds: label smoothing."""
 
-    def blend(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        """MixUp and CutMix on a training batch (N, C, H, W) that is ready for the network."""
+    def blend(self, images: Tensor, targets: Any, step: int) -> tuple[Tensor, Any]:
+        """Augmentations of a whole training batch (N, C, H, W) that is ready for the network; none by default.
+
+        ``step`` is its number in the epoch, from 0.
+        """
         return images, targets
 
     def augmentation_preview(self, samples: Sequence[Sample]) -> list[AugmentationSample]:
@@ -158,6 +175,8 @@ class Task(ABC):
         monitor: metrics of validation that decide the best epoch, the first first; "-" before those to be minimized.
         logged_metrics: metrics that ``metrics.csv`` has as ``train_NAME`` and ``val_NAME``, with their names in
             messages, the most telling first; losses apart.
+        scores_results: whether final scores are those of results as users see them, in which a network may see an image
+            in parts, and not of predictions for whole images at the input's size.
         logs_validation_terms: whether ``metrics.csv`` has each term of the validation loss, too.
         data: the data of a run.
         evaluator: scores the predictions of a model with the given metadata.
@@ -169,9 +188,17 @@ class Task(ABC):
     monitor: ClassVar[tuple[str, ...]]
     logged_metrics: ClassVar[Mapping[str, str]]
     logs_validation_terms: ClassVar[bool] = True
+    scores_results: ClassVar[bool] = False
     data: ClassVar[type[TaskData]]
     evaluator: ClassVar[type[Evaluator]]
     report: ClassVar[TaskReport]
+
+    def choice_margin(self, best: float, images: int) -> float:
+        """By how much less than the ``best`` score, of so many validation images, a later epoch is still preferred.
+
+        The score is the first of :attr:`monitor`, negative where it is to be minimized.
+        """
+        return 0.0
 
     @abstractmethod
     def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
@@ -188,8 +215,17 @@ class Task(ABC):
         """Open the images, by the name of their split, and collect what is wrong; raises nothing for it."""
 
     @abstractmethod
-    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
-        """Make a new model ready for training; raises :class:`~hubel.errors.ModelError` if it is for another task."""
+    def prepare_model(
+        self, config: TrainingConfig, model: Model, metadata: ModelMetadata, samples: Sequence[Sample]
+    ) -> ModelMetadata:
+        """Make a new model ready for training on some samples.
+
+        Raises :class:`~hubel.errors.ModelError` if it is for another task.
+        """
+
+    def source(self, sample: Sample, preprocessing: Preprocessing) -> ImageSource:
+        """The image that is shown to the network for a sample."""
+        return ImageSource(str(sample.path), partial(read_image, sample.path))
 
     @abstractmethod
     def scores_table(self, scores: Any) -> str:

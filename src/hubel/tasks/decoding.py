@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 
 from hubel.config import CONF, IOU
 from hubel.data.preprocessing import Preprocessing
-from hubel.errors import ModelError
+from hubel.errors import ModelError, UsageError
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Prediction
 
@@ -20,8 +20,9 @@ FOLDERS = {
     "localize": "localization",
     "detect": "detection",
     "segment": "segmentation",
+    "super-resolve": "super_resolution",
 }
-"""Task → its folder in ``hubel.tasks``. Its module ``task`` defines the class of that name, capitalized."""
+"""Task → its folder in ``hubel.tasks``. Its module ``task`` defines the class of that name, as classes are spelled."""
 
 
 class SourceImage(Protocol):
@@ -49,15 +50,44 @@ class SourceImage(Protocol):
 
 
 @dataclass(frozen=True)
+class Suppression:
+    """What happens to the worse of two boxes that overlap.
+
+    Attributes:
+        class_wise: only boxes of the same class suppress each other.
+        distance: overlap is the distance IoU (:func:`hubel.boxes.nms`), not the IoU.
+        decay: scores fall as in :func:`hubel.boxes.soft_nms`, by equation 3 or 2 of its paper; ``None``: it is dropped.
+    """
+
+    class_wise: bool = True
+    distance: bool = False
+    decay: Literal["gaussian", "linear"] | None = None
+
+
+SUPPRESSIONS = {
+    "standard": Suppression(),
+    "agnostic": Suppression(class_wise=False),
+    "diou": Suppression(distance=True),
+    "soft": Suppression(decay="gaussian"),
+    "soft-linear": Suppression(decay="linear"),
+}
+"""Rules of non-maximum suppression, by their names as ``--nms`` takes them."""
+
+
+@dataclass(frozen=True)
 class Thresholds:
     """Limits on the predictions that become results.
 
     Attributes:
         conf: minimum score of an object, 0..1.
-        iou: of two boxes of a class that overlap by more, the worse is dropped, 0..1.
+        iou: of two boxes of a class that overlap by more, the worse is dropped, 0..1; see ``nms``.
         max_detections: maximum number of objects in an image.
         topk_candidates: number of the best boxes of a class that NMS looks at.
         top_k: maximum number of classes in a classifier's result.
+        nms: one of :data:`SUPPRESSIONS`.
+
+    Raises:
+        UsageError: no suppression has this name.
     """
 
     conf: float = CONF
@@ -65,6 +95,16 @@ class Thresholds:
     max_detections: int = 300
     topk_candidates: int = 1000
     top_k: int = 5
+    nms: str = "standard"
+
+    def __post_init__(self) -> None:
+        if self.nms not in SUPPRESSIONS:
+            raise UsageError(f"unknown suppression {self.nms!r}", f"use {', '.join(SUPPRESSIONS)}")
+
+    @property
+    def suppression(self) -> Suppression:
+        """What :attr:`nms` names."""
+        return SUPPRESSIONS[self.nms]
 
 
 class Decoder(Protocol):
@@ -73,10 +113,15 @@ class Decoder(Protocol):
     Attributes:
         OUTPUTS: names of the predictions that it needs.
         NMS: they are dense, and objects are selected from them by non-maximum suppression.
+        TILES: what is joined where the network sees tiles of an image: ``"objects"``, ``"maps"``; ``None``: it cannot.
+        AVERAGED_IN_NETWORK: they are decisions, which cannot be averaged over several views of an image: the network
+            has to do it before it decides. There is no :meth:`merge_mirrored` then.
     """
 
     OUTPUTS: tuple[str, ...]
     NMS: bool
+    TILES: Literal["objects", "maps"] | None
+    AVERAGED_IN_NETWORK: bool
 
     def results(
         self,
@@ -87,6 +132,15 @@ class Decoder(Protocol):
     ) -> Sequence[Prediction]:
         """Results of images (N), in order, from a model's predictions (N, …) by name."""
 
+    def merge_mirrored(
+        self,
+        predictions: Mapping[str, np.ndarray],
+        mirrored: Mapping[str, np.ndarray],
+        metadata: ModelMetadata,
+        thresholds: Thresholds,
+    ) -> dict[str, np.ndarray]:
+        """Predictions (N, …) from those for the images and those for their mirror images, which are mirrored back."""
+
 
 def decoder_of(task: str, model: str) -> Decoder:
     """The decoder of the task of a model; raises :class:`ModelError` if such models make no predictions of images."""
@@ -96,6 +150,18 @@ def decoder_of(task: str, model: str) -> Decoder:
             f"use a model that can {' or '.join(FOLDERS)}",
         )
     return cast(Decoder, importlib.import_module(f"hubel.tasks.{FOLDERS[task]}.decode"))
+
+
+def require_detector(task: str, model: str, option: str) -> None:
+    """Raise :class:`UsageError` for an option of detectors unless the model selects objects by NMS."""
+    if not decoder_of(task, model).NMS:
+        raise UsageError(f"{model} is not a detector", f"omit {option}: it is for detectors")
+
+
+def require_tiles(task: str, model: str) -> None:
+    """Raise :class:`UsageError` for ``--tile`` with a model that sees whole images only."""
+    if decoder_of(task, model).TILES is None:
+        raise UsageError(f"{model} sees whole images", "omit --tile: it is for detectors and for segmentation")
 
 
 def require_outputs(task: str, model: str, outputs: Sequence[str]) -> None:
@@ -115,17 +181,22 @@ def require_finite(predictions: Mapping[str, np.ndarray], sources: Sequence[str 
     hopeless anchors may overflow, and are clipped.
     """
     for name, values in predictions.items():
-        # A sum costs a fraction of looking at each value, and is NaN if one of them is.
-        with np.errstate(invalid="ignore", over="ignore"):
-            if values.dtype.kind != "f" or not np.isnan(values.sum()):
-                continue
-        wrong = [index for index, of_image in enumerate(values) if np.isnan(of_image).any()]
-        if wrong:  # not only infinities of both signs
+        if wrong := images_with_nan(values):
             source = (sources[wrong[0]] if wrong[0] < len(sources) else None) or "an image"
             raise ModelError(
                 f"{model} gives {name} that are not numbers (NaN) for {source}",
                 "try --precision fp32, in case its weights overflow in a short precision, or train again",
             )
+
+
+def images_with_nan(values: np.ndarray) -> list[int]:
+    """Indices of the images with a NaN among their predictions (N, …)."""
+    # A sum costs a fraction of looking at each value, and is NaN if one of them is.
+    with np.errstate(invalid="ignore", over="ignore"):
+        if values.dtype.kind != "f" or not np.isnan(values.sum()):
+            return []
+    # There may be infinities of both signs only.
+    return [index for index, of_image in enumerate(values) if np.isnan(of_image).any()]
 
 
 def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:

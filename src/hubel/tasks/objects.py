@@ -26,10 +26,12 @@ class ObjectTask(Task):
 
     Attributes:
         network: the architecture that is trained by default.
+        refused_augmentations: those that are not for the task.
         model_type: base class of the networks, and what they are called in messages.
     """
 
     network: ClassVar[str]
+    refused_augmentations: ClassVar[tuple[str, ...]] = ("multiscale",)
     model_type: ClassVar[tuple[type[Model], str]]
 
     def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
@@ -43,6 +45,9 @@ class ObjectTask(Task):
         for option, is_set in refused.items():
             if is_set:
                 raise UsageError(f"{option} is for --task classify, not for {config.task}", "omit it")
+        for name in self.refused_augmentations:
+            if name in config.augmentation:
+                raise UsageError(f"--augment {name} cannot be used with --task {config.task}", "omit it")
         config = replace(config, augmentation=check_object_augmentations(config.augmentation))
         if not architecture(config.model).is_backbone:
             return config
@@ -57,7 +62,9 @@ class ObjectTask(Task):
         """Unreadable images are left out; boxes are scaled to the real sizes of the images."""
         return check_object_set(splits, classes, progress)
 
-    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare_model(
+        self, config: TrainingConfig, model: Model, metadata: ModelMetadata, samples: Sequence[Sample]
+    ) -> ModelMetadata:
         """The networks are trained as they are made."""
         kind, name = self.model_type
         if not isinstance(model, kind):

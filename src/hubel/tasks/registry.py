@@ -19,7 +19,7 @@ def get_task(name: str) -> Task:
         message = f"models for the task {name!r} cannot be trained or scored"
         raise ModelError(message, f"choose from {', '.join(FOLDERS)}")
     module = importlib.import_module(f"hubel.tasks.{FOLDERS[name]}.task")
-    task: Task = getattr(module, FOLDERS[name].capitalize())()
+    task: Task = getattr(module, FOLDERS[name].title().replace("_", ""))()
     return task
 
 

@@ -6,7 +6,7 @@ The states of random generators are not in it: every epoch seeds them from the r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -32,26 +32,36 @@ def selection_key(row: Mapping[str, Any], monitor: Sequence[str]) -> tuple[float
 class Progress:
     """Progress of a run: the last finished epoch and that of the weights in ``best/``, from 1; 0 before them.
 
-    The history is a row per epoch, as in ``metrics.csv``.
+    The history is a row per epoch, as in ``metrics.csv``. ``monitor`` is :attr:`hubel.tasks.base.Task.monitor`.
     """
 
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
 
-    def should_stop_early(self, patience: int) -> bool:
+    def should_stop_early(self, patience: int, monitor: Sequence[str]) -> bool:
         """True if validation has not improved for ``patience`` epochs."""
-        return self.epoch - self.best_epoch >= patience
+        return self.epoch - (self._highest(monitor)["epoch"] if self.history else 0) >= patience
 
-    def add(self, row: dict[str, Any], monitor: Sequence[str]) -> bool:
-        """Record a finished epoch; returns whether it is the best so far."""
-        best = self.history[self.best_epoch - 1] if self.best_epoch else None
-        better = best is None or selection_key(row, monitor) > selection_key(best, monitor)
+    def add(
+        self, row: dict[str, Any], monitor: Sequence[str], margin: Callable[[float], float] = lambda best: 0.0
+    ) -> bool:
+        """Record a finished epoch; returns whether its weights are those to keep.
+
+        They are if it is better than all before, or in the first metric less than ``margin`` of the best score worse.
+        """
+        key = selection_key(row, monitor)
+        highest = selection_key(self._highest(monitor), monitor) if self.history else None
+        better = highest is None or key > highest or key[0] > highest[0] - margin(highest[0])
         self.history.append(row)
         self.epoch = row["epoch"]
         if better:
             self.best_epoch = row["epoch"]
         return better
+
+    def _highest(self, monitor: Sequence[str]) -> dict[str, Any]:
+        """The row of the best scores, the first among equals."""
+        return max(self.history, key=lambda row: selection_key(row, monitor))
 
 
 def save_checkpoint(path: Path, progress: Progress, tensors: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ import html
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.console import activity, count_of
+from hubel.console import activity, count_of, log
 from hubel.data.image_io import read_image
 from hubel.data.loader import BatchDataset, EpochSampler, default_workers, make_dataloader
 from hubel.data.mask_folder import mask_fault
@@ -28,13 +28,20 @@ from hubel.errors import DataError, ImageError, ModelError
 from hubel.inference.engines.base import Engine, RunOptions
 from hubel.inference.engines.exported import ExportedChoice, find_exported
 from hubel.inference.fusion import fuse
+from hubel.inference.pipeline import FailedImage
 from hubel.inference.precision import choose_device
+from hubel.inference.predictor import Predictor
+from hubel.inference.test_time_augmentation import Merge, merge_of
+from hubel.inference.tiles import check_side
 from hubel.models import ModelMetadata, resolve_model
 from hubel.models.base import Model
+from hubel.models.metadata import recorded_folder
+from hubel.models.mirrored import Mirrored
 from hubel.reports import TrainingReport, write_report
 from hubel.system import processor_name, tune_allocator
 from hubel.tables import records_table
 from hubel.tasks.base import Evaluator, Scores, Task
+from hubel.tasks.decoding import Thresholds, require_detector, require_tiles
 from hubel.tasks.registry import get_task
 from hubel.training.distributed import SINGLE_PROCESS, DistributedContext
 
@@ -61,9 +68,14 @@ def evaluate_samples(
     Raises:
         DataError: no image could be read.
     """
+    if get_task(metadata.task).scores_results:
+        predictor = Predictor(model, "torch", "fp32", device=str(device), metadata=metadata)
+        return _evaluate_results(predictor, get_task(metadata.task).evaluator(metadata), samples, processes)
     predict = _network_predictions(model, metadata.preprocessing, device)
     return _evaluate_predictions(predict, metadata, samples, batch, processes)
 
+
+_VIEWS = "each image and its mirror image"
 
 Predict = Callable[[Tensor], dict[str, np.ndarray]]
 """From uint8 pixels (N, C, H, W), N > 0, to predictions by name."""
@@ -87,14 +99,19 @@ def _engine_predictions(engine: Engine) -> Predict:
     return predict
 
 
+def _with_mirror_images(predict: Predict, merge: Merge) -> Predict:
+    return lambda pixels: merge(predict(pixels), predict(pixels.flip(3)))
+
+
 def _evaluate_predictions(
     predict: Predict,
     metadata: ModelMetadata,
     samples: Sequence[Sample],
     batch: int,
     processes: DistributedContext = SINGLE_PROCESS,
+    evaluator: Evaluator | None = None,
 ) -> EvaluatedSplit:
-    evaluator = get_task(metadata.task).evaluator(metadata)
+    evaluator = evaluator or get_task(metadata.task).evaluator(metadata)
     indices: list[int] = []
     mine = [i for i in range(processes.rank, len(samples), processes.count) if mask_fault(samples[i]) is None]
     for predictions, read in _predictions(predict, metadata.preprocessing, [samples[i] for i in mine], batch):
@@ -106,6 +123,31 @@ def _evaluate_predictions(
     if not read_indices:
         raise DataError(f"none of {len(samples)} images could be read: {failures[0].message}", failures[0].hint)
     return EvaluatedSplit(evaluator.compute(), evaluator, failures)
+
+
+def _evaluate_results(
+    predictor: Predictor,
+    evaluator: Evaluator,
+    samples: Sequence[Sample],
+    processes: DistributedContext = SINGLE_PROCESS,
+) -> EvaluatedSplit:
+    """Score what users see."""
+    failures: list[ImageError] = []
+    indices: list[int] = []
+    task, preprocessing = get_task(predictor.metadata.task), predictor.metadata.preprocessing
+    mine = range(processes.rank, len(samples), processes.count)
+    images = (task.source(samples[index], preprocessing) for index in mine)
+    for index, result in zip(mine, predictor.stream_sources(images), strict=True):
+        if isinstance(result, FailedImage):
+            failures.append(result.error)
+        else:
+            evaluator.update_results([result], [samples[index]])
+            indices.append(index)
+    failures = processes.all_gather(failures)
+    gather_images(evaluator, indices, processes)
+    if not evaluator.images:
+        raise DataError(f"none of {len(samples)} images could be read: {failures[0].message}", failures[0].hint)
+    return EvaluatedSplit(evaluator.compute(), evaluator, tuple(failures))
 
 
 def _predictions(
@@ -176,6 +218,8 @@ class Evaluation(EvaluatedSplit):
     split: str
     seconds: float
     task: Task
+    tta: bool = False
+    tile: int | None = None
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -194,7 +238,9 @@ class Evaluation(EvaluatedSplit):
         return scores_document(self.task, self.model, self.data, self.split, self.scores, self.seconds)
 
     def _caption(self) -> str:
-        return f"{self.data}, {self.split} split, {count_of(self.scores.images, 'image')}"
+        tiles = f" in tiles of {self.tile} pixels" if self.tile else ""
+        views = f"{tiles} with mirror images" if self.tta else tiles
+        return f"{self.data}, {self.split} split, {count_of(self.scores.images, 'image')}{views}"
 
     def table(self) -> str:
         """The metrics as text."""
@@ -216,6 +262,9 @@ def evaluate(
     threads: int | None = None,
     strict: bool = False,
     report: Path | str | None = None,
+    nms: str = "standard",
+    tta: bool = False,
+    tile: int | None = None,
 ) -> Evaluation:
     """Score a model on a labelled data set; the same as ``hubel evaluate``.
 
@@ -230,42 +279,88 @@ def evaluate(
         threads: of the CPU; all cores by default.
         strict: raise :class:`ImageError` at the first image that cannot be read.
         report: folder for an HTML report.
+        nms: of detectors, as of :class:`hubel.Predictor`.
+        tta: test-time augmentation, as of :class:`hubel.Predictor`.
+        tile: side of tiles in pixels, as of :class:`hubel.Predictor`.
 
     Raises:
         DataError: no such split, or classes that the model does not know.
         ModelError: the model's task is not scored here.
+        UsageError: an option of detectors for another model, or test-time augmentation with an exported segmentation
+            network, which gives no probabilities.
     """
     tune_allocator()
     if threads:
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    chosen = choose_device(device)  # a wrong name is an error before anything is read
+    # Wrong names are errors before anything is read.
+    chosen, thresholds = choose_device(device), Thresholds(nms=nms)
     exported = find_exported(model)
     with activity(f"loading {model}"):
         network, metadata = resolve_model(model) if exported is None else (None, exported.metadata)
     task = get_task(metadata.task)
+    if nms != "standard":
+        require_detector(metadata.task, str(model), "--nms")
+    if tile is not None:
+        require_tiles(metadata.task, str(model))
+        check_side(tile)
+    merge = merge_of(metadata, str(model), thresholds, exported is not None) if tta else None
     data_set = task.read(Path(data)).remap_classes(metadata.classes)
-    recorded = Path(model) / "splits.json"
-    name, samples = evaluation_samples(data_set, read_splits(recorded) if recorded.is_file() else None, split)
+    recorded = recorded_folder(Path(model)) / "splits.json"
+    splits = read_splits(recorded) if recorded.is_file() else None
+    name, samples = evaluation_samples(data_set, splits, split)
+    if metadata.members > 1 and splits is not None:
+        _note_seen(samples, data_set.root, splits.get("train", ()), metadata.members)
     if exported is not None:
         choice = ExportedChoice(exported, str(model), "auto", RunOptions(threads=threads))
-        result = _evaluate_predictions(_engine_predictions(choice.engine_for(len(samples))), metadata, samples, batch)
+        predict = _engine_predictions(choice.engine_for(len(samples)))
     elif isinstance(network, Model):
-        with activity(f"scoring {count_of(len(samples), 'image')}"):
-            result = evaluate_samples(network, metadata, samples, batch, chosen)
+        network = Mirrored(network) if tta and merge is None else network
+        predict = _network_predictions(network, metadata.preprocessing, chosen)
     else:
         raise ModelError(f"{model} cannot be scored", "choose one that hubel models lists")
+    if merge is not None:
+        predict = _with_mirror_images(predict, merge)
+    evaluator = task.evaluator(metadata)
+    evaluator.thresholds = replace(evaluator.thresholds, nms=nms)
+    with activity(f"scoring {count_of(len(samples), 'image')}"):
+        if tile is None and not task.scores_results:
+            result = _evaluate_predictions(predict, metadata, samples, batch, evaluator=evaluator)
+        else:
+            options: dict[str, Any] = {
+                "conf": evaluator.thresholds.conf,
+                "nms": nms,
+                "tta": tta,
+                "tile": tile,
+                "threads": threads,
+            }
+            if exported is None:
+                options |= {"engine": "torch", "precision": "fp32", "device": device}
+                options |= {} if tile is None else {"batch": batch}
+            result = _evaluate_results(Predictor(model, **options), evaluator, samples)
     if strict and result.failures:
         raise result.failures[0]
     seconds = time.perf_counter() - started
-    evaluation = Evaluation(**vars(result), model=str(model), data=Path(data), split=name, seconds=seconds, task=task)
+    evaluation = Evaluation(
+        **vars(result), model=str(model), data=Path(data), split=name, seconds=seconds, task=task, tta=tta, tile=tile
+    )
     if report is not None:
         with activity("writing the report"):
             _write_report(report, evaluation, "float32" if exported is None else exported.precision)
     return evaluation
 
 
+def _note_seen(samples: Sequence[Sample], root: Path, trained_on: Collection[str], members: int) -> None:
+    """Tell that an ensemble has seen the images: each network was trained on all of ``trained_on`` but a fold."""
+    known = set(trained_on)
+    seen = sum(sample.path.relative_to(root).as_posix() in known for sample in samples)
+    if seen:
+        images = "all" if seen == len(samples) else f"{seen} of {len(samples)}"
+        log(f"note: {images} images were trained on by {members - 1} of the {members} networks: the score is too high")
+
+
 def _write_report(folder: str | Path, evaluation: Evaluation, precision: str) -> None:
+    tiles = {"tiles": f"{evaluation.tile} pixels, and the whole image"} if evaluation.tile else {}
     report = TrainingReport(
         title=f"{evaluation.model} on {evaluation.data.name}",
         task=evaluation.task.name,
@@ -275,7 +370,7 @@ def _write_report(folder: str | Path, evaluation: Evaluation, precision: str) ->
         split_sizes={evaluation.split: evaluation.scores.images},
         mistakes=evaluation.evaluator.worst_predictions(),
         mistakes_split=evaluation.split,
-        environment=environment(precision),
+        environment={**environment(precision), **({"predicted from": _VIEWS} if evaluation.tta else {}), **tiles},
         timing={"evaluation": evaluation.seconds},
         warnings=[failure.message for failure in evaluation.failures],
     )

@@ -8,7 +8,7 @@ transfer best).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from hubel.models.base import Model, with_auxiliary
 from hubel.training.activation_checkpointing import checkpointed
 
 HEAD_ONLY = "head"
+_NAMED = 5  # parts that the log names: networks of a Darknet cfg have more than a hundred
 
 
 @dataclass(frozen=True)
@@ -110,35 +111,72 @@ def freeze_below(model: Model, trainable_from: str) -> list[str]:
     return [name for name in backbone if any(p.requires_grad for p in backbone[name].parameters())]
 
 
+def describe_trained(model: Model, trained: Sequence[str]) -> str:
+    """What :func:`freeze_below` has left to be trained, for the log: ``"the head and stage4"``."""
+    parts = parts_with_parameters(model)
+    if not trained:
+        return "only the head"
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        return "the whole network"
+    if len(trained) <= _NAMED:
+        return f"the head and {', '.join(trained)}"
+    return f"the head and {len(trained)} of {len(parts)} parts, from {trained[0]} on"
+
+
 def enter_training_mode(model: nn.Module, batch_norm: str) -> None:
     """Switch to training, except where layers are frozen.
 
     A frozen BatchNorm must not drift: its running statistics stay those of the pretraining. With
-    ``batch_norm="frozen"`` those of unfrozen layers stay too, since a small data set's batches estimate them worse
-    than ImageNet did, while their scale and shift are trained; ``"train"`` lets the unfrozen ones follow the batches.
+    ``batch_norm="frozen"`` those of the backbone's unfrozen layers stay too, since a small data set's batches estimate
+    them worse than ImageNet did, while their scale and shift are trained; those of neck and head are new, and follow
+    the batches. ``"train"`` lets all unfrozen ones do so.
     """
     model.train()
-    for module in model.modules():
+    for name, module in model.named_modules():
         own = list(module.parameters(recurse=False))
         frozen = bool(own) and not any(parameter.requires_grad for parameter in own)
-        if frozen or (batch_norm == "frozen" and isinstance(module, nn.modules.batchnorm._BatchNorm)):
+        # "parts" are those of TrainableTop; "module" is where several processes wrap it.
+        pretrained = name.removeprefix("module.").removeprefix("model.").startswith(("backbone.", "parts."))
+        if frozen or (pretrained and batch_norm == "frozen" and isinstance(module, nn.modules.batchnorm._BatchNorm)):
             module.eval()
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
-    """Optimizer of the trainable parameters.
+def make_optimizer(model: Model, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """Optimizer of the trainable parameters; :func:`set_learning_rate` changes the rate.
 
-    Biases and normalization are not decayed (He et al. 2019, arXiv 1812.01187, section 3.1).
+    Biases and normalization are not decayed (He et al. 2019, arXiv 1812.01187, section 3.1). With ``layer_decay`` the
+    rate falls by that factor from each part of the backbone to the one below: lower layers are more general, and need
+    to change less (discriminative fine-tuning, Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    depths = {name: depth for depth, name in enumerate(reversed(parts_with_parameters(model)), 1)}
+    for decayed in (True, False):
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and (parameter.ndim > 1) is decayed:
+                place, _, rest = name.partition(".")
+                depth = depths[rest.partition(".")[0]] if place == "backbone" else 0
+                groups.setdefault((config.layer_decay**depth, decayed), []).append(parameter)
+    options: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+            "lr": learning_rate * factor,
+            _FACTOR: factor,
+        }
+        for (factor, decayed), parameters in groups.items()
     ]
-    groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True, fused=True)
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+        return torch.optim.SGD(options, lr=learning_rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(options, lr=learning_rate, fused=True)
+
+
+_FACTOR = "rate_factor"
+
+
+def set_learning_rate(optimizer: Any, rate: float) -> None:
+    """Set the rate of the uppermost layers, and in proportion those of the layers below."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[_FACTOR]
 
 
 @contextmanager

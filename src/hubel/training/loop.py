@@ -40,11 +40,13 @@ from hubel.training.feature_cache import FeatureCache
 from hubel.training.finetune import (
     FrozenBackbone,
     Phase,
+    describe_trained,
     enter_training_mode,
     freeze_backbone,
     freeze_below,
     make_optimizer,
     plan_phases,
+    set_learning_rate,
     single_values_normalized,
     trainable_top,
 )
@@ -126,6 +128,8 @@ class TrainingRun:
         stop_if_asked: called in each step; raises if the user has interrupted.
         callbacks: empty in all but the main process.
         images: their number by split.
+        saving_interval: seconds of training after which the checkpoint is written again, and with it ``last/``, which
+            is otherwise written at the end, and ``best/`` never; 0 to write all of them after every epoch.
         resumed_after: last epoch of the process before; 0 if there was none.
     """
 
@@ -147,6 +151,7 @@ class TrainingRun:
     stop_if_asked: Callable[[], None] = lambda: None
     callbacks: Callbacks = field(default_factory=Callbacks)
     images: Mapping[str, int] = field(default_factory=dict)
+    saving_interval: float = 0.0
     resumed_after: int = 0
 
     def load(self, batch: Batch) -> Tensor:
@@ -170,20 +175,25 @@ def fit(training: TrainingRun) -> Progress:
         RunStart(training.folder, training.config, training.metadata.classes, training.images, progress.epoch)
     )
     for phase in plan_phases(training.config):
-        if progress.epoch < phase.last_epoch and not progress.should_stop_early(training.config.patience):
+        if progress.epoch < phase.last_epoch and not _is_over(training, progress):
             _run_phase(training, phase, progress, state)
             state = {}
     return progress
 
 
+def _is_over(training: TrainingRun, progress: Progress) -> bool:
+    return progress.should_stop_early(training.config.patience, training.task.monitor)
+
+
 def _run_phase(training: TrainingRun, phase: Phase, progress: Progress, state: dict[str, Any]) -> None:
     """Train the remaining epochs of one phase; ``state`` is the checkpoint's, empty if there is none."""
     config, accelerator, log = training.config, training.accelerator, training.display.log
+    task, scored = training.task, training.images.get("val", 1)
     if state:
         restore_module(training.folder / CHECKPOINT, state, "model", training.model)
     trainable = freeze_below(training.model, phase.trainable_from)
-    layers = f"the head and {', '.join(trainable)} are trained" if trainable else "only the head is trained"
-    log(f"phase {phase.name}: {layers}, learning rate {phase.learning_rate:g}, {count_of(phase.epochs, 'epoch')}")
+    trained, epochs = describe_trained(training.model, trainable), count_of(phase.epochs, "epoch")
+    log(f"phase {phase.name}: trains {trained}, learning rate {phase.learning_rate:g}, {epochs}")
     optimizer = make_optimizer(training.model, config, phase.learning_rate)
     average = WeightAverage(training.model, config.average) if config.average else None
     if state and progress.epoch >= phase.first_epoch:  # else the checkpoint closes the phase before
@@ -205,12 +215,12 @@ def _run_phase(training: TrainingRun, phase: Phase, progress: Progress, state: d
         training.processes.broadcast_module(kept, buffers_only=True)
         row |= _validate(training, lower, trainable_top(kept, lower.parts))
         row["seconds"] = round(time.perf_counter() - started, 3)
-        better = progress.add(row, training.task.monitor)
+        better = progress.add(row, training.task.monitor, lambda best: task.choice_margin(best, scored))
         if training.processes.is_main:
             _finish_epoch(training, progress, better, kept, optimizer, average)
         training.processes.barrier()
         started = time.perf_counter()
-        if progress.should_stop_early(config.patience):
+        if _is_over(training, progress):
             log(f"validation has not improved for {count_of(config.patience, 'epoch')}: stopping early")
             return
 
@@ -243,11 +253,10 @@ def _train_epoch(
         done = (epoch - phase.first_epoch) * steps + step
         factor = rate_factor(config.schedule, done, phase.epochs * steps, round(config.warmup * steps))
         rate = phase.learning_rate * factor
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(optimizer, rate)
         images, targets = training.load(batch), training.data.targets(batch, accelerator.device)
         if not training.on_features:
-            images, targets = training.data.blend(images, targets)
+            images, targets = training.data.blend(images, targets, step)
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % config.accumulate == 0 or step + 1 == steps
         unsynced = nullcontext() if updates else accelerator.no_sync(upper)
@@ -351,15 +360,31 @@ def _finish_epoch(
     optimizer: Any,
     average: AveragedModel | None,
 ) -> None:
+    """Write what is due, and tell who follows the run."""
+    row, interval = progress.history[-1], training.saving_interval
+    if not interval:
+        if better:
+            save_model(training.folder / "best", kept, training.metadata)
+        _save(training, progress, kept, optimizer, average)
+    elif progress.epoch == training.config.epochs or _has_passed(interval, progress):
+        _save(training, progress, kept, optimizer, average)
+    training.display.end_epoch(row, training.task.logged_metrics, better)
+    training.callbacks.on_epoch_end(dict(row))
+
+
+def _has_passed(interval: float, progress: Progress) -> bool:
+    """Whether a multiple of ``interval`` seconds of training lies in the last epoch."""
+    until = sum(row["seconds"] for row in progress.history)
+    return bool(until // interval > (until - progress.history[-1]["seconds"]) // interval)
+
+
+def _save(
+    training: TrainingRun, progress: Progress, kept: nn.Module, optimizer: Any, average: AveragedModel | None
+) -> None:
     """Write weights, metrics and checkpoint; the checkpoint comes last: a run killed before it repeats the epoch."""
-    row = progress.history[-1]
-    if better:
-        save_model(training.folder / "best", kept, training.metadata)
     save_model(training.folder / "last", kept, training.metadata)
     write_rows(training.folder / "metrics.csv", progress.history)
     state = {"model": training.model.state_dict(), "optimizer": optimizer.state_dict()}
     if average is not None:
         state["average"] = average.state_dict()
     save_checkpoint(training.folder / CHECKPOINT, progress, state)
-    training.display.end_epoch(row, training.task.logged_metrics, better)
-    training.callbacks.on_epoch_end(dict(row))

@@ -59,8 +59,7 @@ def build_training(
     side = training_size(config, model, metadata.preprocessing.height)
     data = task.data(config, metadata, side, splits.train)
     part = -(-min(config.batch, len(splits.train)) // processes.count)
-    shape = metadata.preprocessing.resized(side)
-    batch = (part, metadata.in_channels, shape.height, shape.width)
+    batch = (part, metadata.in_channels, *data.augmented.shape[:2])
     objective = _objective(model, data.targets(data.dummy_batch(part), device))
     on_features = data.allows_feature_cache
     planned = planned_steps(config, model, len(splits.train), len(splits.val), on_features)

@@ -10,30 +10,23 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, ForwardRef, Unpack
 
 import torch
 
-from hubel.config import SplitFractions, TrainingConfig, make_config
+from hubel.config import TrainingConfig, make_config
 from hubel.config_file import read_config
-from hubel.console import ProgressBar, activity
-from hubel.data.samples import ImageDataset
-from hubel.data.splits import (
-    Splits,
-    read_splits,
-    recorded_splits,
-    to_record,
-    training_splits,
-    write_splits,
-)
+from hubel.console import activity
+from hubel.data.samples import Sample
 from hubel.errors import ModelError, ResumableError, UsageError
 from hubel.fileio import check_exists
 from hubel.inference.precision import choose_device
 from hubel.interrupts import interruptions
 from hubel.models import ModelMetadata, architecture, create_model, describe
 from hubel.models.base import Model
+from hubel.models.cfg_reference import is_cfg, read_cfg_model, with_texts
 from hubel.reports.report_data import few_to_choose_by
 from hubel.system import tune_allocator
 from hubel.tasks.registry import get_task, guess_task
@@ -49,10 +42,9 @@ from hubel.training.finetune import freeze_below, plan_phases
 from hubel.training.loop import fit
 from hubel.training.progress import TrainingDisplay
 from hubel.training.results import TrainingResult, finish
+from hubel.training.run_data import RunData, read_together
 from hubel.training.run_folder import (
-    CHECKPOINT,
     CONFIG,
-    SPLITS,
     discard_unless_trained,
     in_use,
     latest_run_folder,
@@ -67,12 +59,14 @@ def weights_name(config: TrainingConfig) -> str | None:
     """Catalog name or file of the weights that the model or its backbone starts from; ``None`` if there are none."""
     if config.weights != "default":
         return config.weights
-    entry = default_entry(config.backbone or architecture(config.model).backbone or config.model)
+    entry = default_entry(architecture(config.model).stands_on(config.backbone) or config.model)
     return entry.name if entry else None
 
 
-def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, ModelMetadata]:
-    """The model with a head for the data's classes, and its metadata.
+def make_model(
+    config: TrainingConfig, classes: Sequence[str], samples: Sequence[Sample] = ()
+) -> tuple[Model, ModelMetadata]:
+    """The model with a head for the data's classes, and its metadata; the samples are those that will train it.
 
     Raises:
         ModelError: it cannot be trained, or is not for the task.
@@ -81,9 +75,8 @@ def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, M
     arch = architecture(config.model)
     size = config.image_size or arch.input[1]
     weights = weights_name(config)
-    start: dict[str, Any] = {"weights": weights}
-    if arch.backbone is not None:
-        backbone = config.backbone or arch.backbone
+    start: dict[str, Any] = {"weights": weights, "backbone": config.backbone}
+    if (backbone := arch.stands_on(config.backbone)) is not None:
         start = {"backbone": f"{backbone}:{weights}" if weights else backbone}
     torch.manual_seed(config.seed)
     model = create_model(
@@ -98,17 +91,9 @@ def make_model(config: TrainingConfig, classes: Sequence[str]) -> tuple[Model, M
         if not any(config.loss_weights.values()):
             raise UsageError("--loss-weights: every term has weight 0", "set at least one to a positive weight")
         model.loss_weights = config.loss_weights
-    metadata = replace(describe(model), classes=list(classes))
-    return model, get_task(config.task).prepare_model(config, model, metadata)
-
-
-@dataclass(frozen=True)
-class RunData:
-    """The data of a run, its readable samples by split, and what the check found, one line each."""
-
-    samples: ImageDataset
-    splits: Splits
-    warnings: tuple[str, ...]
+    described = describe(model)
+    metadata = replace(described, classes=list(classes), preprocessing=described.preprocessing.antialiased())
+    return model, get_task(config.task).prepare_model(config, model, metadata, samples)
 
 
 def train(
@@ -152,9 +137,9 @@ def train(
         chosen = make_config(**plan["config"])
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
-        run_data = _read_data_together(processes, chosen, plan["folder"])
+        run_data = read_together(processes, chosen, plan["folder"])
         with activity(f"building {chosen.model}"):
-            model, metadata = make_model(chosen, run_data.samples.classes)
+            model, metadata = make_model(chosen, run_data.samples.classes, run_data.splits.train)
         validate_before_run(chosen, model, run_data)
 
         def new_folder() -> str:
@@ -174,7 +159,7 @@ def train(
                     display.log(f"run folder: {folder}{'' if folder == base or resume else f', as {base} exists'}")
                     with display.stage("choosing how to compute"):
                         training, decisions = build_training(
-                            folder, chosen, model, metadata, run_data.splits, display, processes
+                            folder, chosen, model, metadata, run_data.trained_splits, display, processes
                         )
                     training.stop_if_asked, training.callbacks = stop_if_asked, followers
                     progress = fit(training)
@@ -207,6 +192,7 @@ def complete_config(data: Path, options: Mapping[str, Any]) -> TrainingConfig:
         ModelError: there is no such architecture.
         MissingExtraError: an option needs a package that is not installed.
     """
+    options = _of_cfg(options)
     if "task" not in options:
         options = {**options, "task": guess_task(data, options.get("model"))}
     chosen = make_config(data=data, **options)
@@ -217,11 +203,47 @@ def complete_config(data: Path, options: Mapping[str, Any]) -> TrainingConfig:
     choose_device(chosen.device)
     if chosen.balance == "smote":
         require_imbalanced_learn()
-    chosen = get_task(chosen.task).resolve_config(chosen)
-    chosen = chosen.resolved(weights_name(chosen) is not None)
+    chosen = replace(chosen, options=with_texts(chosen.options))
+    _check_image_labels(chosen)
+    task = get_task(chosen.task)
+    resolved = task.resolve_config(chosen)  # the architecture that the task stands for, among other things
+    if recipe := architecture(resolved.model).recipes[weights_name(resolved) is None]:
+        given = {name: value for name, value in options.items() if value is not None}
+        again = make_config(data=data, **{**options, **recipe, **given})
+        resolved = task.resolve_config(replace(again, options=chosen.options))
+    chosen = resolved.resolved(weights_name(resolved) is not None)
     trackers(chosen)  # packages that are missing
     _check_layer_name(chosen)
     return chosen
+
+
+def _of_cfg(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A Darknet cfg as the model becomes the architecture that is built of it, with the cfg's text and image size."""
+    model = options.get("model")
+    if model is None or not is_cfg(model):
+        return options
+    cfg = read_cfg_model(model)
+    given = {name: value for name, value in options.items() if value is not None}
+    if given.get("weights", "default") == "default":
+        given["weights"] = None if cfg.weights is None else str(cfg.weights)
+    return {
+        "task": cfg.task,
+        "image_size": cfg.image.height,
+        **given,
+        "model": cfg.architecture,
+        "options": {**cfg.options, **given.get("options", {})},
+    }
+
+
+def _check_image_labels(config: TrainingConfig) -> None:
+    """Refuse ``--image-labels`` where images without boxes have no meaning."""
+    if config.image_labels is None:
+        return
+    if config.task != "detect":
+        raise UsageError(f"--image-labels is for --task detect, not for {config.task}", "omit it")
+    if "mosaic" in config.augmentation:  # a part without boxes would teach that nothing is there
+        raise UsageError("--augment mosaic cannot be used with --image-labels", "omit one of them")
+    check_exists(config.image_labels)
 
 
 def _check_layer_name(config: TrainingConfig) -> None:
@@ -230,7 +252,7 @@ def _check_layer_name(config: TrainingConfig) -> None:
         if 0 <= float(config.unfreeze_from or 0) <= 1:
             return
     with torch.device("meta"):
-        network = create_model(config.model, 2, image_size=config.image_size, weights=None, **config.options)
+        network = create_model(config.model, image_size=config.image_size, weights=None, **config.options)
     if isinstance(network, Model):
         freeze_below(network, str(config.unfreeze_from))
 
@@ -259,49 +281,12 @@ def validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> 
         )
     for phase in reversed(phases):  # a wrong --unfreeze-from
         freeze_below(model, phase.trainable_from)
+    if data.image_labels and not getattr(model, "learns_image_labels", False):
+        message = f"--image-labels: {config.model} learns from boxes alone"
+        raise UsageError(message, "use --model yolo_9000, or omit --image-labels")
     if config.balance == "smote":
         require_fixed_features(config, model, phases, "--balance smote")
         neighbours_for([sample.label for sample in data.splits.train], data.samples.classes)
-
-
-def _read_data_together(processes: DistributedContext, config: TrainingConfig, folder: str | None) -> RunData:
-    """Check the images in the main process; the others receive the usable ones and their split."""
-    read: list[RunData] = []
-
-    def checked() -> dict[str, Any]:
-        read.append(read_run_data(config, _recorded_splits(folder)))
-        if folder and not (Path(folder) / SPLITS).exists():
-            write_splits(Path(folder) / SPLITS, read[0].splits, read[0].samples.root)
-        return {"splits": to_record(read[0].splits, read[0].samples.root), "warnings": read[0].warnings}
-
-    record = processes.broadcast_object(checked)
-    if not read:
-        samples = get_task(config.task).read(config.data, config.strict)
-        read.append(RunData(samples, recorded_splits(samples, record["splits"]), tuple(record["warnings"])))
-    return read[0]
-
-
-def _recorded_splits(folder: str | None) -> Path | None:
-    """The record of a run to continue; one that was killed before it was written has not trained on any yet."""
-    path = Path(folder) / SPLITS if folder else None
-    if path is not None and not path.exists() and not (path.parent / CHECKPOINT).exists():
-        return None
-    return path
-
-
-def read_run_data(config: TrainingConfig, recorded: Path | None) -> RunData:
-    """Find, split and check the images; unreadable ones are left out and reported."""
-    task = get_task(config.task)
-    samples = task.read(config.data, config.strict)
-    if recorded is not None:
-        splits = recorded_splits(samples, read_splits(recorded))
-    else:
-        splits = training_splits(samples, SplitFractions(*config.split), config.seed)
-    with ProgressBar("checking images", lines=True) as bar:
-        findings = task.check(splits.by_name(), samples.classes, bar.update)
-    findings.raise_if_unusable(config.strict)
-    train, val, test = map(findings.usable, (splits.train, splits.val, splits.test))
-    return RunData(samples, Splits(train, val, test), (*samples.warnings, *splits.warnings, *findings.warnings()))
 
 
 def _announce(
@@ -316,10 +301,14 @@ def _announce(
         display.log(f"note: {warning}")
     weights = metadata.weights or (metadata.backbone.weights if metadata.backbone else None)
     splits, start = data.splits, f"from {weights}" if weights else "from scratch"
+    classes = f"{len(metadata.classes)} classes; " if metadata.classes else ""
     display.log(
         f"{len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test images; "
-        f"{len(metadata.classes)} classes; {config.model} {start}"
+        f"{classes}{config.model} {start}"
     )
+    if data.image_labels:
+        times = f"; those with boxes are shown {data.repetitions} times" if data.repetitions > 1 else ""
+        display.log(f"and {len(data.image_labels)} training images of {config.image_labels}, without boxes{times}")
     if few := few_to_choose_by(len(splits.val)):
         display.log(f"note: {few}")
     if not processes.is_single:

@@ -13,11 +13,12 @@ from typing import Any, Literal, TypedDict
 class TrainingOptions(TypedDict, total=False):
     """See :class:`hubel.config.TrainingConfig`; text is read as on the command line."""
 
-    task: Literal["classify", "localize", "detect", "segment"]
+    task: Literal["classify", "localize", "detect", "segment", "super-resolve"]
     model: str
     backbone: str | None
     weights: str | Path | None
     options: Mapping[str, Any] | Sequence[str]
+    image_labels: str | Path | None
     epochs: int | None
     head_epochs: int | None
     image_size: int | None
@@ -29,6 +30,7 @@ class TrainingOptions(TypedDict, total=False):
     optimizer: Literal["adamw", "sgd"]
     learning_rate: float | None
     head_learning_rate: float | None
+    layer_decay: float
     weight_decay: float
     schedule: Literal["cosine", "one-cycle", "constant"]
     warmup: float
@@ -37,6 +39,7 @@ class TrainingOptions(TypedDict, total=False):
     label_smoothing: float | None
     loss_weights: Mapping[str, float] | str
     augmentation: Sequence[str] | str
+    close_mosaic: int
     average: float
     balance: Literal["auto", "none", "sampling", "loss", "smote"]
     patience: int

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hubel.bounded import read_json
 from hubel.console import ProgressBar
-from hubel.data.samples import ImageDataset, Sample
+from hubel.data.samples import Sample
 from hubel.data.splits import Splits
 from hubel.fileio import write_json
-from hubel.tuning.fold_training import Shared
+from hubel.tuning.fold_training import Trainer
 from hubel.tuning.folds import Folds, make_folds, read_folds
 from hubel.tuning.plan import Plan, outer_folder
 from hubel.tuning.running import RunningSearch
@@ -25,7 +25,7 @@ _SCORE = "score.json"
 def inner_folds(
     folds: Folds, pool: Sequence[Sample], groups: np.ndarray, classes: Sequence[str], seed: int
 ) -> list[Folds]:
-    """For each fold, as many folds of all other images, made in the same way.
+    """For each fold of the first division, folds of all other images, as many and made in the same way.
 
     Args:
         folds: of the search.
@@ -39,51 +39,51 @@ def inner_folds(
     """
     group_of = {sample.path: group for sample, group in zip(pool, groups.tolist(), strict=True)}
     inner = []
-    for fold in range(len(folds)):
+    for fold in range(folds.count):
         others, _ = folds.split(fold)
         numbers = np.array([group_of[sample.path] for sample in others])
-        inner.append(make_folds(others, classes, numbers, len(folds), seed))
+        inner.append(make_folds(others, classes, numbers, folds.count, seed, folds.repeats))
     return inner
 
 
 def nested_estimate(
-    shared: Shared,
+    folder: Path,
     plan: Plan,
-    data: ImageDataset,
+    root: Path,
     folds: Folds,
     trials: int,
+    trainer: Trainer,
     bar: ProgressBar,
-    stop_if_asked: Callable[[], None],
 ) -> Estimate:
-    """Search without each fold, and score what that finds on the fold.
+    """Search without each fold of the first division, and score what that finds on the fold.
 
     The searches are those of :class:`~hubel.tuning.running.RunningSearch` in folders of their own, and continue.
 
     Args:
-        shared: with the whole search, whose folder has theirs in it.
+        folder: of the whole search, which has theirs in it.
         plan: what is searched.
-        data: has the classes.
+        root: folder of the data set.
         folds: of the whole search.
         trials: of each search.
-        bar, stop_if_asked: as there.
+        trainer, bar: as there.
 
     Returns:
-        The score of each fold.
+        The score of each fold of the first division.
     """
     scores = []
-    for fold in range(len(folds)):
+    for fold in range(folds.count):
         others, held_out = folds.split(fold)
-        inner_folder = outer_folder(shared.folder, fold)
-        bar.log(f"search without fold {fold + 1} of {len(folds)}")
-        parts = read_folds(inner_folder, others, data.root)
-        search = RunningSearch(inner_folder, plan, data, parts, shared, bar, stop_if_asked)
+        inner_folder = outer_folder(folder, fold)
+        bar.log(f"search without fold {fold + 1} of {folds.count}")
+        parts = read_folds(inner_folder, others, root)
+        search = RunningSearch(inner_folder, plan, parts, trainer, bar)
         best = best_trial(search.search(trials), search.minimize)
         assert best is not None  # its trial 0 has ended
         settings = {**plan.defaults, **best.settings}
         score = _recorded(inner_folder / _SCORE, settings)
         if score is None:
-            label = f"fold {fold + 1}/{len(folds)} with the settings found without it"
-            score, _ = search.train(Splits(others, held_out), best.settings, f".best-{best.number}", label)
+            label = f"fold {fold + 1}/{folds.count} with the settings found without it"
+            score = search.train(Splits(others, held_out), best.settings, f".best-{best.number}", label)
             write_json(inner_folder / _SCORE, {"settings": settings, "score": score})
         scores.append(score)
         bar.log(f"fold {fold + 1}: {search.metric} {score:.4f} with the settings found without it")

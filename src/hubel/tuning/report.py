@@ -49,10 +49,15 @@ def write_tuning_report(result: TuneResult) -> Path:
 def _history(result: TuneResult) -> Figure:
     figure, axes = styled_figure(5.6, 3.8)
     finished = [trial for trial in result.trials if trial.state is State.FINISHED]
-    stopped = [trial for trial in result.trials if trial.state is State.STOPPED]
+    stopped = [trial for trial in result.trials if trial.state is State.STOPPED and trial.scores]
+    if early := [trial.number for trial in result.trials if trial.state is State.STOPPED and not trial.scores]:
+        at_bottom = axes.get_xaxis_transform()
+        axes.plot(early, [0.02] * len(early), "|", color=_GREY, transform=at_bottom, label="stopped early in a fold")
     if stopped:
         numbers = [trial.number for trial in stopped]
-        axes.plot(numbers, [trial.estimate.mean for trial in stopped], "x", color=_GREY, label="stopped early")
+        axes.plot(
+            numbers, [trial.estimate.mean for trial in stopped], "x", color=_GREY, label="stopped after some folds"
+        )
     numbers, means = [trial.number for trial in finished], np.array([trial.estimate.mean for trial in finished])
     spreads = [trial.estimate.spread for trial in finished]
     axes.errorbar(numbers, means, spreads, fmt="o", color=BLUE, ecolor="#9cc7e3", markersize=5, label="on all folds")
@@ -62,7 +67,7 @@ def _history(result: TuneResult) -> Figure:
     axes.axhline(result.default.mean, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="defaults")
     axes.set(xlabel="trial", ylabel=result.metric, xlim=(-0.5, last + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(frameon=False, fontsize=9, labelcolor=INK, loc="outside upper center", ncols=4)
+    figure.legend(frameon=False, fontsize=9, labelcolor=INK, loc="outside upper center", ncols=3)
     return figure
 
 

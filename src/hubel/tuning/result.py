@@ -20,7 +20,7 @@ _SLOWER = 1.1
 
 _WITHOUT_COST = frozenset(
     {"learning_rate", "head_learning_rate", "schedule", "warmup", "weight_decay", "average"}
-    | {"label_smoothing", "loss_weights"}
+    | {"label_smoothing", "loss_weights", "layer_decay"}
 )
 """Settings that do not change how long a training takes, however busy the machine was."""
 
@@ -34,11 +34,12 @@ class TuneResult:
         data: the data set; ``images`` of it are in the folds, ``test_images`` in its test split, which is not touched.
         metric: the score, in words.
         minimize: whether lower scores are better.
-        folds: their number.
+        folds: of one division of the images; with ``repeats`` divisions a trial has as many scores for each.
         defaults: values of the settings that were searched, in trial 0.
         trials: in order; trial 0 is finished.
         importance: of each setting, fractions that sum to 1; empty for few trials.
         nested: score of the settings that were found without each fold, on that fold; ``None`` unless asked for.
+        ensemble: folder of the model that averages the networks of the best settings; ``None`` unless asked for.
     """
 
     folder: Path
@@ -54,6 +55,8 @@ class TuneResult:
     trials: Sequence[Trial]
     importance: Mapping[str, float]
     nested: Estimate | None = None
+    repeats: int = 1
+    ensemble: Path | None = None
 
     @property
     def best_trial(self) -> Trial:
@@ -80,12 +83,12 @@ class TuneResult:
         """The best settings against the defaults; ``None`` if the defaults are the best."""
         if self.best_trial.number == 0:
             return None
-        return self._against_defaults(self.estimate, sum(bool(trial.scores) for trial in self.trials) - 1)
+        return self._against_defaults(self.estimate, sum(trial.is_scored for trial in self.trials) - 1)
 
     def _against_defaults(self, estimate: Estimate, trials: int) -> Comparison:
         sign = -1 if self.minimize else 1
         scores, default = ([sign * score for score in each.scores] for each in (estimate, self.default))
-        return compare(scores, default, trials)
+        return compare(scores, default[: len(scores)], trials, self.folds)  # a nested search has no repetitions
 
     @property
     def sentences(self) -> list[str]:
@@ -102,6 +105,13 @@ class TuneResult:
         if changed - _WITHOUT_COST and default and best / default > _SLOWER:
             lines.append(
                 f"Training with the best settings took {best / default:.1f} times as long as with the defaults."
+            )
+        if self.ensemble is not None:
+            tells = "the test set" if self.test_images else "new images"
+            lines.append(
+                f"The ensemble of the {self.folds} networks of the best settings costs as many times "
+                f"what one costs. The mean over the folds is that of single networks; only {tells} can tell the "
+                "ensemble's score, as all its networks but one were trained on each image of the folds."
             )
         return lines
 
@@ -130,8 +140,9 @@ class TuneResult:
     def headline(self) -> str:
         """Counts of trials by their end."""
         counts = {state: sum(trial.state is state for trial in self.trials) for state in State}
+        times = f"{self.repeats} times " if self.repeats > 1 else ""
         parts = [
-            f"{count_of(len(self.trials), 'trial')} on {self.folds} folds of {count_of(self.images, 'image')}",
+            f"{count_of(len(self.trials), 'trial')} on {times}{self.folds} folds of {count_of(self.images, 'image')}",
             *(f"{counts[state]} {word}" for state, word in _WORDS.items() if counts[state]),
         ]
         return ", ".join(parts)
@@ -146,11 +157,13 @@ class TuneResult:
             "run": str(self.folder),
             "images": self.images,
             "folds": self.folds,
+            "repeats": self.repeats,
             "metric": self.metric,
             "best": self.best,
             "estimate": _estimate(self.estimate),
             "default": _estimate(self.default),
             "nested": self.nested and _estimate(self.nested),
+            "ensemble": self.ensemble and str(self.ensemble),
             "comparison": comparison and {
                 "difference": comparison.difference,
                 "low": comparison.low,
@@ -173,7 +186,7 @@ class TuneResult:
 
 
 _WORDS = {
-    State.FINISHED: "on all folds",
+    State.FINISHED: "trained on all folds",
     State.STOPPED: "stopped early as worse than others",
     State.FAILED: "failed",
     State.RUNNING: "not ended",
@@ -198,5 +211,6 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         **scored,
         "scores": list(trial.scores),
         "seconds": list(trial.seconds),
+        "early": trial.early and {"score": trial.early[0], "seconds": trial.early[1]},
         **({"error": trial.error} if trial.error else {}),
     }

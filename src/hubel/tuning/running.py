@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import yaml
 
 from hubel.console import ProgressBar, count_of
-from hubel.data.samples import ImageDataset
+from hubel.data.samples import Sample
 from hubel.data.splits import Splits
 from hubel.errors import ModelError, UsageError
 from hubel.fileio import write_rows, write_text
 from hubel.tasks.registry import get_task
-from hubel.tuning.fold_training import Shared, train_fold
+from hubel.tuning.ensemble import Networks
+from hubel.tuning.fold_training import Ask, FoldTask, Trainer, early_epoch
 from hubel.tuning.folds import Folds
 from hubel.tuning.plan import Plan
+from hubel.tuning.record import STUDY_FILE, Record
 from hubel.tuning.space import Plain
-from hubel.tuning.study import STUDY_FILE, Record, Search
+from hubel.tuning.study import Search
 from hubel.tuning.trials import State, Trial, best_trial
 
 _BEST, _TRIALS = "config.yaml", "trials.csv"
@@ -33,25 +35,23 @@ class RunningSearch:
     Args:
         folder: of the search.
         plan: what is searched.
-        data: has the classes.
         folds: of the images.
-        shared: with other searches that are compared with this one.
+        trainer: of the folds; other searches that are compared with this one have the same.
         bar: shows the progress, and writes the lines.
-        stop_if_asked: called in each step; raises if the user has interrupted.
+        networks: keep those of the best trial, for an ensemble; ``None`` to keep none.
     """
 
     def __init__(
         self,
         folder: Path,
         plan: Plan,
-        data: ImageDataset,
         folds: Folds,
-        shared: Shared,
+        trainer: Trainer,
         bar: ProgressBar,
-        stop_if_asked: Callable[[], None],
+        networks: Networks | None = None,
     ) -> None:
-        self._folder, self._plan, self._data, self._folds = folder, plan, data, folds
-        self._shared, self._bar, self._stop_if_asked = shared, bar, stop_if_asked
+        self._folder, self._plan, self._folds = folder, plan, folds
+        self._trainer, self._bar, self._networks = trainer, bar, networks
         task = get_task(plan.default.task)
         monitor = task.monitor[0]
         self.minimize = monitor.startswith("-")
@@ -60,7 +60,10 @@ class RunningSearch:
 
     def search(self, trials: float, minutes: float | None = None) -> list[Trial]:
         """Run up to so many trials, maybe infinitely many; leaves ``config.yaml`` and ``trials.csv`` after each."""
-        record = Record(self._folder / STUDY_FILE, self.minimize)
+        with Record(self._folder / STUDY_FILE, self.minimize) as record:
+            return self._search(record, trials, minutes)
+
+    def _search(self, record: Record, trials: float, minutes: float | None) -> list[Trial]:
         self._seen = {trial.number: trial for trial in record.trials(self._plan.space, len(self._folds))}
         if self._seen:
             self._bar.log(f"resuming after {count_of(len(self._ended()), 'trial')}")
@@ -71,40 +74,74 @@ class RunningSearch:
         def left() -> float:
             return math.inf if minutes is None else started + 60 * minutes - time.monotonic()
 
-        def train(trial: Trial, fold: int) -> tuple[float, float]:
+        def train(trial: Trial, fold: int, ask: Ask | None) -> tuple[float, float] | None:
             self._seen[trial.number] = trial
             total = "" if math.isinf(trials) else f"/{int(trials) - 1}"
-            label = f"trial {trial.number}{total}, fold {fold + 1}/{len(self._folds)}"
-            splits = Splits(*self._folds.split(fold))
-            note = self._note(trial, fold, trials, left())
-            return self.train(splits, trial.settings, f".trial-{trial.number}-fold-{fold + 1}", label, note)
+            label = f"trial {trial.number}{total}, {self._folds.name(fold)} of {self._folds.count}"
+            task, *ahead = (self._task(trial, index, ask is not None) for index in range(fold, len(self._folds)))
+            return self._train(task, label, self._note(trial, fold, trials, left()), ask, ahead)
 
-        done = search.run(trials, train, lambda trial: self._fold_seconds(trial) <= left(), self._trial_ended)
+        for ended in self._ended():
+            self._remove_folders(ended)
+        try:
+            done = search.run(trials, train, lambda trial: self._fold_seconds(trial) <= left(), self._trial_ended)
+        finally:
+            self._trainer.forget()
         if done[-1].state is State.RUNNING:
             self._bar.log(f"the {minutes:g} minutes are over; --resume goes on")
         self._write_best(done)
         return done
 
-    def train(
-        self, splits: Splits, settings: Mapping[str, Plain], name: str, label: str, note: str = ""
-    ) -> tuple[float, float]:
-        """Score and seconds of a training, or of what is left of it; its folder is removed once it has a score."""
-        self._stop_if_asked()
-        config = self._plan.config(settings)
-        self._bar.restart(label, config.epochs)
+    def train(self, splits: Splits, settings: Mapping[str, Plain], name: str, label: str) -> float:
+        """The score of a training, or of what is left of it; its folder is removed then."""
+        scored = self._train(FoldTask(self._folder / name, self._plan.config(settings), splits), label)
+        assert scored is not None  # nothing stops it
+        return scored[0]
+
+    def _task(self, trial: Trial, fold: int, asks: bool) -> FoldTask:
+        config = self._plan.config(trial.settings)
+        folder = self._folder / f".trial-{trial.number}-fold-{fold + 1}"
+        early = early_epoch(config) if asks and fold == 0 else None
+        is_kept = fold < self._folds.count  # of the first division
+        kept = self._networks.path(trial.number, fold) if self._networks is not None and is_kept else None
+        return FoldTask(folder, config, Splits(*self._folds.split(fold)), early, kept)
+
+    def _train(
+        self, task: FoldTask, label: str, note: str = "", ask: Ask | None = None, ahead: Sequence[FoldTask] = ()
+    ) -> tuple[float, float] | None:
+        """Score and seconds of a fold, ``None`` if it was stopped; its folder is removed, the network maybe kept."""
+        self._bar.restart(label, task.config.epochs)
         self._bar.advance(0, note)
-        folder = self._folder / name
-
-        def on_epoch() -> None:
-            self._bar.advance(note=note)
-
         try:
-            scored = train_fold(self._shared, folder, config, self._data, splits, self._stop_if_asked, on_epoch)
+            scored = self._trainer.train(
+                task, ahead, lambda: self._bar.advance(note=note), ask or (lambda score, seconds: False)
+            )
         except (ModelError, UsageError):  # it could only fail again
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(task.folder, ignore_errors=True)
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        if scored is not None and task.kept is not None:
+            shutil.rmtree(task.kept, ignore_errors=True)
+            (task.folder / "last").rename(task.kept)
+        shutil.rmtree(task.folder, ignore_errors=True)
         return scored
+
+    def join(self, networks: Networks, test: Sequence[Sample], root: Path) -> Path:
+        """Make an ensemble of the best trial's networks; see :meth:`~hubel.tuning.ensemble.Networks.join`."""
+        best = best_trial(self._ended(), self.minimize)
+        assert best is not None  # trial 0 has ended
+        config = self._plan.config(best.settings)
+
+        def train(fold: int, kept: Path) -> None:
+            folder = self._folder / f".network-{best.number}-{fold + 1}"
+            task = FoldTask(folder, config, Splits(*self._folds.split(fold)), kept=kept)
+            self._train(task, f"network {fold + 1} of {self._folds.count} for the ensemble")
+
+        return networks.join(best, self._folds, test, root, config, train)
+
+    def _remove_folders(self, trial: Trial) -> None:
+        """Remove folds that were begun ahead of the trial's end, or that a killed search has left."""
+        for left in self._folder.glob(f".trial-{trial.number}-fold-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _note(self, trial: Trial, fold: int, trials: float, time_left: float) -> str:
         """The best score so far, and an upper bound of the time that is left."""
@@ -113,7 +150,7 @@ class RunningSearch:
         if best is not None:
             parts.append(f"best so far {best.estimate.mean:.4f}")
         if seconds := self._fold_seconds(trial):
-            folds = (trials - trial.number) * len(self._folds) - fold
+            folds = ((trials - trial.number) * len(self._folds) - fold) / self._trainer.at_a_time
             parts.append(f"at most {timedelta(seconds=round(max(0.0, min(time_left, folds * seconds))))} left")
         return "  ".join(parts)
 
@@ -126,21 +163,28 @@ class RunningSearch:
         return sum(seconds) / len(seconds) if seconds else 0.0
 
     def _trial_ended(self, trial: Trial) -> None:
+        self._trainer.forget()
         before = best_trial(self._ended(), self.minimize)
         self._seen[trial.number] = trial
+        self._remove_folders(trial)
         best = best_trial(self._ended(), self.minimize)
         name = f"trial {trial.number:>2}{' (the defaults)' if trial.number == 0 else ''}"
         folds, them = count_of(len(trial.scores), "fold"), "it" if len(trial.scores) == 1 else "them"
         if trial.state is State.FAILED:
             line = f"failed: {trial.error}"
+        elif not trial.scores and trial.early is not None:
+            line = f"{self.metric} {trial.early[0]:.4f} early in the first fold, stopped: others are better by then"
         elif trial.state is State.STOPPED:
             line = f"{self.metric} {trial.estimate.mean:.4f} on {folds}, stopped: others are better on {them}"
         else:
             better = "  best so far" if best is trial and before is not None else ""
             line = f"{self.metric} {trial.estimate} on {folds}{better}"
-        self._bar.log(f"{name}: {line}  {sum(trial.seconds):.0f} s")
+        self._bar.log(f"{name}: {line}  {trial.total_seconds:.0f} s")
         if best is not None:
             self._write_best(list(self._seen.values()))
+        worse = before if best is trial else trial
+        if self._networks is not None and worse is not None:
+            self._networks.discard(worse.number)
 
     def _write_best(self, trials: list[Trial]) -> None:
         best = best_trial(trials, self.minimize)
@@ -159,9 +203,14 @@ class RunningSearch:
                     "state": trial.state.value,
                     "mean": mean,
                     "spread": spread,
-                    **{f"fold_{number}": score for number, score in enumerate(scores, 1)},
-                    "seconds": round(sum(trial.seconds), 3),
+                    **{self._column(index): score for index, score in enumerate(scores)},
+                    "early": trial.early[0] if trial.early else "",
+                    "seconds": round(trial.total_seconds, 3),
                     **settings,
                 }
             )
         write_rows(self._folder / _TRIALS, rows)
+
+    def _column(self, index: int) -> str:
+        """Of the score of a fold in ``trials.csv``: ``fold_1``, or ``repetition_1_fold_1``."""
+        return self._folds.name(index).replace(", ", "_").replace(" ", "_")

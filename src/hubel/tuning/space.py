@@ -55,7 +55,7 @@ _NOT_SEARCHED = frozenset(
     {"data", "task", "split", "seed", "options", "patience", "precision", "device", "threads", "workers", "cache"}
     | {"strict", "tensorboard", "wandb", "mlflow", "log_steps"}
 )
-NOT_TAKEN = ("patience", "tensorboard", "wandb", "mlflow", "log_steps")
+NOT_TAKEN = ("image_labels", "patience", "tensorboard", "wandb", "mlflow", "log_steps")
 """Options of a training that a search has no use for: its trainings run to their last epoch, and keep no record."""
 
 _LARGEST = 1e15  # end of a range: whole numbers up to it are exact as floats, too
@@ -148,15 +148,18 @@ def _checked(name: str, value: Any, check: Check, where: str) -> Plain:
 
 # Beside the default: stronger and weaker augmentation. Boxes leave the image in crops, so that is a choice there, too.
 _AUGMENTATIONS = {
-    "classify": ("crop,flip", "crop,flip,color", "crop,flip,randaugment", "crop,flip,cutmix"),
+    "classify": ("crop,flip", "crop,flip,color", "crop,flip,randaugment", "crop,flip,mixup,cutmix"),
     "localize": ("scale,flip,color", "scale,flip", "crop,flip,color"),
     "detect": ("crop,flip,color", "crop,flip", "scale,flip,color", "mosaic,crop,flip,color"),
-    "segment": ("scale,flip,color", "scale,flip", "crop,flip,color"),
+    "segment": ("scale,flip,color", "scale,flip", "flip,color"),
+    "super-resolve": ("flip,turn", "flip"),
 }
 
 
 def default_space(default: TrainingConfig, given: Collection[str]) -> Space:
     """What is searched unless somebody says otherwise: a wide neighbourhood of the default, which it contains.
+
+    Not the input's size and the backbone, which change what a prediction costs.
 
     Args:
         default: the resolved configuration that the search starts from.
@@ -168,15 +171,17 @@ def default_space(default: TrainingConfig, given: Collection[str]) -> Space:
         # Never more than by default: what is found does not take longer for that.
         "epochs": Choices(tuple(dict.fromkeys((max(least, round(2 * epochs / 3)), epochs)))),
         "schedule": Choices(("cosine", "one-cycle")),
-        "weight_decay": Range(0.005, 0.2, log=True),
         "average": Choices(_choices_with(default.average, (0.9, 0.98))),
     }
+    if default.weight_decay:
+        space["weight_decay"] = Range(0.005, 0.2, log=True)
     if head_epochs < epochs:
         space["learning_rate"] = _around(default.learning_rate or 1e-3)
     if head_epochs:
         space["head_learning_rate"] = _around(default.head_learning_rate or 1e-2)
     if 0 < head_epochs < epochs:
         space["unfreeze_from"] = Choices(_choices_with(default.unfreeze_from, ("0.34", "0.67", "1.0")))
+        space["layer_decay"] = Choices(_choices_with(default.layer_decay, (0.8,)))
     if not default.cache_features:
         space["augmentation"] = Choices(_choices_with(plain(default.augmentation), _AUGMENTATIONS[default.task]))
     if default.task == "classify":

@@ -10,135 +10,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
+
+import optuna
 
 from hubel.data.loader import seed_for
-from hubel.errors import DataError, MissingExtraError, ModelError, UsageError
-from hubel.tuning.space import Choices, Plain, Space
+from hubel.errors import ModelError, UsageError
+from hubel.tuning.record import ENDS, Record, distributions
+from hubel.tuning.space import Plain, Space
 from hubel.tuning.trials import Estimate, State, Trial
 
-try:
-    import optuna
-    from optuna.distributions import (
-        BaseDistribution,
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-    from sqlalchemy.exc import DBAPIError
-except ImportError as error:
-    raise MissingExtraError("hubel tune", "tune") from error
-
-STUDY_FILE = "study.db"
-_NAME = "hubel"
-_FOLDS, _ERROR = "scores and seconds of the folds", "error"
 _STARTUP = 8
 """Trials of random settings before proposals learn from them."""
 
-Train = Callable[[Trial, int], tuple[float, float]]
-"""From a trial and the index of a fold to a score and seconds; raises if the settings cannot be trained."""
+Ask = Callable[[float, float], bool]
+"""From the score and the seconds early in the first fold to whether the trial is to be stopped there."""
 
-_STATES = {
-    optuna.trial.TrialState.COMPLETE: State.FINISHED,
-    optuna.trial.TrialState.PRUNED: State.STOPPED,
-    optuna.trial.TrialState.FAIL: State.FAILED,
-}
-_ENDS = {state: theirs for theirs, state in _STATES.items()}
+Train = Callable[[Trial, int, Ask | None], tuple[float, float] | None]
+"""From a trial and the index of a fold to a score and seconds; raises if the settings cannot be trained.
 
+In the first fold it may ask, once, whether to go on; ``None`` if it is not to.
+"""
 
-def _distribution(values: Any) -> BaseDistribution:
-    if isinstance(values, Choices):
-        return CategoricalDistribution(values.values)
-    kind = IntDistribution if isinstance(values.low, int) and isinstance(values.high, int) else FloatDistribution
-    return kind(values.low, values.high, log=values.log)
-
-
-class Record:
-    """``study.db``: the trials, in a file that each change leaves whole.
-
-    Args:
-        path: of the file; made if it is missing.
-        minimize: whether lower scores are better.
-
-    Raises:
-        DataError: by all methods, if the file is damaged, or cannot be written.
-    """
-
-    def __init__(self, path: Path, minimize: bool = False) -> None:
-        self._path = path
-        with self._faults_explained():
-            storage = optuna.storages.RDBStorage(f"sqlite:///{quote(path.resolve().as_posix())}")
-            direction: Any = "minimize" if minimize else "maximize"
-            self._study = optuna.create_study(
-                storage=storage, study_name=_NAME, direction=direction, load_if_exists=True
-            )
-
-    @contextmanager
-    def _faults_explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (optuna.exceptions.StorageInternalError, DBAPIError) as error:
-            cause = error if isinstance(error, DBAPIError) else error.__cause__ or error
-            reason = " ".join(str(getattr(cause, "orig", None) or cause).split())
-            if "not a database" in reason or "malformed" in reason:
-                raise DataError(f"{self._path} is damaged: {reason}", "start a new search without --resume") from error
-            hint = "free some space, then continue with --resume: what was recorded before is kept"
-            raise DataError(f"{self._path} cannot be written: {reason}", hint) from error
-
-    def trials(self, space: Space, folds: int) -> list[Trial]:
-        """All that have been begun, in order; they have settings of the space, and scores of up to so many folds."""
-        with self._faults_explained():
-            recorded = self._study.get_trials(deepcopy=False)
-        try:
-            return [_trial(frozen, space, folds) for frozen in recorded]
-        except (ValueError, TypeError) as error:
-            again = "start a new search without --resume"
-            raise DataError(f"{self._path} is not the record of this search: {error}", again) from error
-
-    def begin(self, settings: Mapping[str, Plain], space: Space) -> None:
-        """Record the settings of the next trial."""
-        with self._faults_explained():
-            self._study.add_trial(
-                optuna.trial.create_trial(
-                    state=optuna.trial.TrialState.RUNNING,
-                    params=dict(settings),
-                    distributions={name: _distribution(space[name]) for name in settings},
-                )
-            )
-
-    def add_score(self, trial: Trial) -> None:
-        """Record the trial's last score, that of a fold just trained."""
-        with self._faults_explained():
-            frozen = self._study.get_trials(deepcopy=False)[trial.number]
-            open_trial = optuna.Trial(self._study, frozen._trial_id)
-            open_trial.set_user_attr(_FOLDS, [trial.scores, trial.seconds])
-            for folds in range(1, len(trial.scores) + 1):
-                if folds not in frozen.intermediate_values:  # the last, or the one before which a process was killed
-                    open_trial.report(Estimate(trial.scores[:folds]).mean, folds)
-
-    def end(self, trial: Trial) -> None:
-        """Record how the trial ended."""
-        with self._faults_explained():
-            if trial.error:
-                frozen = self._study.get_trials(deepcopy=False)[trial.number]
-                optuna.Trial(self._study, frozen._trial_id).set_user_attr(_ERROR, trial.error)
-            value = trial.estimate.mean if trial.state is State.FINISHED else None
-            self._study.tell(trial.number, value, _ENDS[trial.state])
-
-
-def _trial(frozen: optuna.trial.FrozenTrial, space: Space, folds: int) -> Trial:
-    """The trial as recorded, maybe by other tools; raises :class:`ValueError` or :class:`TypeError` if it is not."""
-    scores, seconds = (tuple(map(float, values)) for values in frozen.user_attrs.get(_FOLDS, ((), ())))
-    state, error = _STATES.get(frozen.state, State.RUNNING), str(frozen.user_attrs.get(_ERROR, ""))
-    is_possible = all(name in space and value in space[name] for name, value in frozen.params.items())
-    if not is_possible or set(frozen.params) not in (set(space), set() if frozen.number == 0 else set(space)):
-        raise ValueError(f"trial {frozen.number} has settings that are not searched")
-    is_whole = len(scores) == folds if state is State.FINISHED else len(scores) <= folds
-    if not is_whole or len(scores) != len(seconds) or not all(map(math.isfinite, (*scores, *seconds))):
-        raise ValueError(f"trial {frozen.number} has no score for each of its folds")
-    return Trial(frozen.number, frozen.params, scores, seconds, state, error)
+_EARLY = 0  # what Optuna's tools show as a step: 0 early in the first fold, then the number of folds
 
 
 class Search:
@@ -164,12 +59,14 @@ class Search:
     ) -> None:
         self._space, self._folds, self._seed, self._record = space, folds, seed, record
         self._default = dict(default) if all(default[name] in values for name, values in space.items()) else {}
-        self._distributions = {name: _distribution(values) for name, values in space.items()}
+        self._distributions = distributions(space)
         # A single fold of several says little: trials differ by an image or two on it.
         first = 1 if folds < 4 else 2
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
+        self._reached: dict[int, list[float]] = {_EARLY: []}  # scores at each step where trials are stopped
+        self._reached |= {first << power: [] for power in range(folds.bit_length()) if first << power < folds}
+        self._sign = -1 if minimize else 1
         direction: Any = "minimize" if minimize else "maximize"
-        self._study = optuna.create_study(direction=direction, pruner=pruner)
+        self._study = optuna.create_study(direction=direction)
 
     def run(
         self,
@@ -225,36 +122,53 @@ class Search:
 
     def _trained(self, trial: Trial, proposal: optuna.Trial, train: Train, may_start: Callable[[Trial], bool]) -> Trial:
         """The trial with the scores of its folds, in the record as in the search, and how it ended."""
-        scores, seconds, error = list(trial.scores), list(trial.seconds), trial.error
 
-        def so_far(state: State = State.RUNNING) -> Trial:
-            return Trial(trial.number, trial.settings, tuple(scores), tuple(seconds), state, error)
+        def is_stopped(score: float, seconds: float) -> bool:
+            nonlocal trial
+            trial = replace(trial, early=(score, seconds))
+            self._record.add_early(trial)
+            return self._falls_behind(proposal, _EARLY, score)
 
+        if trial.early is not None and self._falls_behind(proposal, _EARLY, trial.early[0]):
+            return self._ended(trial, proposal, State.STOPPED)
         for fold in range(self._folds):
-            if fold == len(scores):
-                if error:
+            if fold == len(trial.scores):
+                if trial.error:
                     break
-                if trial.number and not may_start(so_far()):
-                    return so_far()
+                if trial.number and not may_start(trial):
+                    return replace(trial, state=State.RUNNING)
+                asks = fold == 0 and trial.early is None
                 try:
-                    score, taken = train(so_far(), fold)
+                    scored = train(trial, fold, is_stopped if asks else None)
                 except (ModelError, UsageError) as fault:
                     if trial.number == 0:
                         raise
-                    error = fault.message
+                    trial = replace(trial, error=fault.message)
                     break
-                scores.append(score)
-                seconds.append(taken)
-                self._record.add_score(so_far())
-            proposal.report(Estimate(tuple(scores[: fold + 1])).mean, fold + 1)
-            if proposal.should_prune() and trial.number and fold + 1 < self._folds:
-                self._study.tell(proposal, state=_ENDS[State.STOPPED])
-                return so_far(State.STOPPED)
-        if error:
-            self._study.tell(proposal, state=_ENDS[State.FAILED])
-            return so_far(State.FAILED)
-        self._study.tell(proposal, Estimate(tuple(scores)).mean)
-        return so_far(State.FINISHED)
+                if scored is None:
+                    return self._ended(trial, proposal, State.STOPPED)
+                trial = replace(trial, scores=(*trial.scores, scored[0]), seconds=(*trial.seconds, scored[1]))
+                self._record.add_score(trial)
+            if self._falls_behind(proposal, fold + 1, Estimate(trial.scores[: fold + 1]).mean):
+                return self._ended(trial, proposal, State.STOPPED)
+        return self._ended(trial, proposal, State.FAILED if trial.error else State.FINISHED)
+
+    def _falls_behind(self, proposal: optuna.Trial, step: int, score: float) -> bool:
+        """Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943), asynchronous as in arXiv 1810.05934.
+
+        True for a score that is not in the better half of those that have got as far; never for the defaults.
+        """
+        proposal.report(score, step)
+        if step not in self._reached:
+            return False
+        reached = self._reached[step]
+        reached.append(self._sign * score)
+        least = sorted(reached, reverse=True)[max(0, len(reached) // 2 - 1)]
+        return proposal.number > 0 and reached[-1] < least
+
+    def _ended(self, trial: Trial, proposal: optuna.Trial, state: State) -> Trial:
+        self._study.tell(proposal, trial.estimate.mean if state is State.FINISHED else None, ENDS[state])
+        return replace(trial, state=state)
 
 
 def importances(trials: Sequence[Trial], space: Space, seed: int, minimize: bool = False) -> dict[str, float]:
@@ -265,12 +179,12 @@ def importances(trials: Sequence[Trial], space: Space, seed: int, minimize: bool
     """
     direction: Any = "minimize" if minimize else "maximize"
     study = optuna.create_study(direction=direction)
-    distributions = {name: _distribution(values) for name, values in space.items()}
+    described = distributions(space)
     for trial in trials:
         if trial.state is State.FINISHED and trial.settings:
             study.add_trial(
                 optuna.trial.create_trial(
-                    params=dict(trial.settings), distributions=distributions, value=trial.estimate.mean
+                    params=dict(trial.settings), distributions=described, value=trial.estimate.mean
                 )
             )
     values = {trial.value for trial in study.trials}

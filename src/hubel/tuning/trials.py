@@ -48,6 +48,8 @@ class Trial:
         settings: values by name; of trial 0 empty where the space does not contain the defaults.
         scores: of the folds so far, in their order.
         seconds: that the epochs of each took.
+        early: score and seconds in the first fold when a part of it was trained; ``None`` before, or if it has no such
+            part.
         error: why it failed.
     """
 
@@ -57,11 +59,22 @@ class Trial:
     seconds: tuple[float, ...] = ()
     state: State = State.RUNNING
     error: str = ""
+    early: tuple[float, float] | None = None
+
+    @property
+    def is_scored(self) -> bool:
+        """True if it has been compared with others."""
+        return bool(self.scores or self.early)
 
     @property
     def estimate(self) -> Estimate:
         """The score over the folds so far; there must be one."""
         return Estimate(self.scores)
+
+    @property
+    def total_seconds(self) -> float:
+        """Of all that was trained."""
+        return sum(self.seconds) if self.seconds or self.early is None else self.early[1]
 
     @property
     def fold_seconds(self) -> float:

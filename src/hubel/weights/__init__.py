@@ -19,7 +19,7 @@ from typing import Any
 
 from hubel.weights import catalog as _catalog
 from hubel.weights.catalog import WeightsEntry, class_names, default_entry, entries_for, find_entry
-from hubel.weights.local_cache import cache_folder, cache_path, fetch
+from hubel.weights.local_cache import cache_folder, cache_path, fetch, is_here
 from hubel.weights.state_dict import read_state_dict
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "entries_for",
     "fetch",
     "find_entry",
+    "is_here",
     "read_state_dict",
 ]
 

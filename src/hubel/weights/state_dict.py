@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubel.errors import WeightsError
 from hubel.weights.checkpoint_layout import WeightSet, find_weights
+from hubel.weights.darknet_weights import read_darknet
 from hubel.weights.safetensors_files import read_safetensors
-from hubel.weights.torch_files import DOWNLOAD_AGAIN, PICKLE, ZIP, read_torch
+from hubel.weights.torch_files import PICKLE, ZIP, read_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _KERAS_SUFFIXES = (".h5", ".keras")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".weights", *_KERAS_SUFFIXES)
-FLAT = "flat"  # the one tensor of a Darknet file; the model says by ``flat_order()`` what it is made of
+_GRAPH_SUFFIX = ".pb"
+FILE_SUFFIXES = (".pth", ".pt", ".safetensors", ".weights", _GRAPH_SUFFIX, *_KERAS_SUFFIXES)
+FLAT = "flat"  # the one tensor of a Darknet file, whose layers only a cfg tells (hubel.weights.darknet_weights)
 
 
 def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[str, Tensor]:
@@ -25,7 +26,8 @@ def read_state_dict(path: str | Path, architecture: str | None = None) -> dict[s
 
     Args:
         path: a ``.safetensors`` file, one that ``torch.save`` wrote (a state dict, bare or anywhere in a checkpoint),
-            one of Keras (:mod:`hubel.weights.keras_h5`), or Darknet's ``.weights``.
+            one of Keras (:mod:`hubel.weights.keras_h5`), a frozen graph of TensorFlow (``.pb``,
+            :mod:`hubel.weights.tensorflow_graph`), or Darknet's ``.weights``.
         architecture: as in ``create_model(architecture)``; necessary for Keras's published files, whose
             layers have other names than Keras gives them today. Of a checkpoint, it tells which weights are meant.
 
@@ -65,46 +67,21 @@ def _content(path: Path, architecture: str | None) -> Any:
         from hubel.weights.keras_h5 import read_keras
 
         return read_keras(path, keras_layers(architecture) if architecture else ())
-    if path.suffix == ".weights" and not start.startswith((ZIP, PICKLE)):
-        return _read_darknet(path)
+    if path.suffix == _GRAPH_SUFFIX:
+        from hubel.weights.tensorflow_graph import read_graph
+
+        return read_graph(path)
+    if is_darknet(path):
+        import torch
+
+        return {FLAT: torch.from_numpy(read_darknet(path).numbers.astype("float32"))}
     is_torch = start.startswith((ZIP, PICKLE))
     if not is_torch and (path.suffix == ".safetensors" or start[8:] == b"{"):
         return read_safetensors(path)
     return read_torch(path)
 
 
-def _read_darknet(path: Path) -> Mapping[str, Any]:
-    """The numbers behind the header: three 32-bit integers (a version) and how many images were seen.
-
-    The count has 64 bits since version 0.2.
-    """
-    import numpy as np
-    import torch
-
-    content = path.read_bytes()
-    major, minor, _ = np.frombuffer(content[:12], "<i4") if len(content) >= 12 else (0, 0, 0)
-    start = 12 + (8 if major * 10 + minor >= 2 else 4)
-    if len(content) <= start or (len(content) - start) % 4 or not (0 <= major < 1000 and 0 <= minor < 1000):
-        raise WeightsError(f"{path} is truncated or not a Darknet weights file", DOWNLOAD_AGAIN)
-    return {FLAT: torch.from_numpy(np.frombuffer(content, "<f4", offset=start).astype(np.float32))}
-
-
-def unflatten(flat: Tensor, order: Sequence[str], own: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """A state dictionary of a Darknet file's numbers.
-
-    Args:
-        flat: float32 (numbers,).
-        order: names of the tensors.
-        own: the model's state dictionary, for their shapes.
-        origin: the file, for messages.
-
-    Raises:
-        WeightsError: the file has more or fewer numbers than the model.
-    """
-    sizes = [own[name].numel() for name in order]
-    if flat.numel() != sum(sizes):
-        raise WeightsError(
-            f"{origin} has {flat.numel():,} numbers, and the network {sum(sizes):,}",
-            "pass the cfg that the file was made with (cfg=..., num_classes=...)",
-        )
-    return {name: part.view_as(own[name]).clone() for name, part in zip(order, flat.split(sizes), strict=True)}
+def is_darknet(path: Path) -> bool:
+    """True for a file that is called as Darknet's are, and does not begin as others that may be called so."""
+    with path.open("rb") as file:
+        return path.suffix == ".weights" and not file.read(9).startswith((ZIP, PICKLE))

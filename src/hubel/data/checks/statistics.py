@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hubel.data.annotations import AnnotatedDataset
+from hubel.data.annotations import AnnotatedDataset, AnnotatedImage
 from hubel.data.checks.boxes import has_area
 from hubel.data.checks.classes import object_counts
 from hubel.data.samples import ImageDataset
+from hubel.errors import DataError
 
 SMALL, MEDIUM = 32**2, 96**2
 """COCO's limits in square pixels: small objects have less than the first, large ones at least the second."""
@@ -116,17 +118,35 @@ def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
         splits[split] = SplitCounts(len(images), objects.count(None), objects.count(()), counts.total(), by_class)
     if isinstance(dataset, ImageDataset):
         return Statistics(dataset.classes, splits, has_boxes=False)
-    rows = [
-        (*obj.box, image.width, image.height, obj.label)
-        for image in dataset.images()
-        for obj in image.objects or ()
-        if image.width and image.height and has_area(obj.box)
-    ]
-    table = np.array(rows, float).reshape(-1, 7)
+    table = _box_table(dataset.images())
     boxes = table[:, :4] / table[:, [4, 5, 4, 5]]
     per_image = Counter(len(image.objects) for image in dataset.images() if image.objects is not None)
     sides, labels = table[:, 2:4] - table[:, :2], table[:, 6].astype(int)
     return Statistics(dataset.classes, splits, dict(per_image), boxes, sides, labels)
+
+
+def training_boxes(dataset: AnnotatedDataset | ImageDataset) -> np.ndarray:
+    """Boxes (N, 4) of the training images, or of all if there is no such split, as fractions of their image.
+
+    Raises:
+        DataError: there are class folders without boxes.
+    """
+    if isinstance(dataset, ImageDataset):
+        raise DataError(f"{dataset.root} has class folders, and no boxes", "use a data set with labelled boxes")
+    table = _box_table(dataset.splits.get("train") or dataset.images())
+    boxes: np.ndarray = table[:, :4] / table[:, [4, 5, 4, 5]]
+    return boxes
+
+
+def _box_table(images: Iterable[AnnotatedImage]) -> np.ndarray:
+    """Boxes with an area in images of known size: (N, 7), corners, the image's width and height, class."""
+    rows = [
+        (*obj.box, image.width, image.height, obj.label)
+        for image in images
+        for obj in image.objects or ()
+        if image.width and image.height and has_area(obj.box)
+    ]
+    return np.array(rows, float).reshape(-1, 7)
 
 
 def coverage(boxes: np.ndarray) -> np.ndarray:

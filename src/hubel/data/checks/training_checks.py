@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hubel.console import count_of
 from hubel.data.checks.findings import Finding
 from hubel.data.checks.images import Progress, copy_finding, identical_files, verify_images
 from hubel.data.file_listing import listing
 from hubel.data.mask_folder import read_class_map
-from hubel.data.samples import Sample
+from hubel.data.samples import IGNORE_INDEX, Sample
 from hubel.errors import DataError, ImageError
 
 SKEWED = 3.0
@@ -153,13 +154,17 @@ def check_masks(
         for split, sample in readable:
             assert sample.class_map is not None
             try:
-                class_map = read_class_map(sample.class_map)
+                class_map = read_class_map(sample.class_map, sample.colours)
             except ImageError as error:
                 unusable[sample.path] = error.message
                 continue
             if class_map.shape == (sample.height, sample.width):
+                values = np.unique(class_map).tolist()
+                if values[0] >= len(classes):
+                    unusable[sample.path] = f"{sample.class_map} has no labelled pixel"
+                    continue
                 # The index after the last class is usual for pixels that do not count.
-                unknown.update(value for value in np.unique(class_map).tolist() if len(classes) < value < 255)
+                unknown.update(value for value in values if len(classes) < value <= IGNORE_INDEX)
                 yield split, class_map.ravel()
             else:
                 size = f"{class_map.shape[1]} × {class_map.shape[0]}"
@@ -170,8 +175,8 @@ def check_masks(
     notes = [f"no pixel of {', '.join(names)} in the {split} masks" for split, names in absent.items() if names]
     bare = next((split for split in ("train", "val") if split in counts and not any(counts[split])), None)
     if unknown:
-        values = listing([str(value) for value in sorted(unknown)])
-        notes.append(f"masks have pixels of {values}, which are not classes: these pixels do not count")
+        counts_of = [f"{value} (in {count_of(unknown[value], 'mask')})" for value in sorted(unknown)]
+        notes.append(f"masks have pixels of {listing(counts_of)}, which are not classes: these pixels do not count")
     refusal = (f"no {bare} image has a mask with labelled pixels", "label some") if bare else None
     if refusal is None and len(classes) > 1 and len(absent.get("train", ())) == len(classes) - 1:
         (only,) = set(classes) - set(absent["train"])

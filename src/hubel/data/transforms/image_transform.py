@@ -57,6 +57,12 @@ def _random_window(size: Preprocessing) -> v2.Compose:
     return v2.Compose([scaled, v2.CenterCrop((height, width)), v2.RandomCrop((size.height, size.width))])
 
 
+def _random_erasing(size: Preprocessing) -> v2.Compose:
+    """Of the paper's fillings the mean colour, which is zero for the network, as outside of a padded image."""
+    fill = [round(value) for value in size.mean[: size.channels]]
+    return v2.Compose([v2.PILToTensor(), v2.RandomErasing(p=0.5, value=fill), v2.ToPILImage()])
+
+
 # What a person reads, and how to build it for a given input, in the order in which they are applied: geometry of the
 # whole image, crop to the input's size, then colour.
 IMAGE_AUGMENTATIONS: dict[str, tuple[str, Callable[[Preprocessing], Any]]] = {
@@ -97,6 +103,19 @@ IMAGE_AUGMENTATIONS: dict[str, tuple[str, Callable[[Preprocessing], Any]]] = {
     "randaugment": (
         "RandAugment: two of fourteen changes at magnitude 7 of 30 (Cubuk et al. 2020, arXiv 1909.13719)",
         lambda size: v2.RandAugment(num_ops=2, magnitude=7),
+    ),
+    "trivialaugment": (
+        "TrivialAugment: one of fourteen changes at a random magnitude (Müller and Hutter 2021, arXiv 2103.10158)",
+        lambda size: v2.TrivialAugmentWide(),
+    ),
+    "augmix": (
+        "AugMix: three chains of one to three changes, mixed with the image (Hendrycks et al. 2020, arXiv 1912.02781)",
+        lambda size: v2.AugMix(),
+    ),
+    "erasing": (
+        "random erasing: with probability 0.5, a box of 2 to 33 % of the area gets the mean colour "
+        "(Zhong et al. 2017, arXiv 1708.04896)",
+        _random_erasing,
     ),
 }
 

@@ -31,6 +31,8 @@ OBJECT_AUGMENTATIONS: dict[str, str] = {
     "flip": "horizontal flip with probability 0.5",
     "color": "photometric distortion: brightness by up to 12.5 %, contrast and saturation by up to 50 %, hue by up to "
     "5 % of the circle, each in half of the images (Liu et al. 2016, section 2.2)",
+    "multiscale": "multi-scale training: every ten batches another size of the input, 0.75 to 1.5 times its own in "
+    "steps of 32 pixels, for detection (Redmon and Farhadi 2017, arXiv 1612.08242, section 2)",
 }
 """By name, what a person reads; in the order in which they are applied."""
 
@@ -94,8 +96,10 @@ class ObjectTransform(Transform):
         sizes = target.boxes[:, 2:] - target.boxes[:, :2]
         kept = (sizes >= TINY).all(1) if self._names else (sizes > 0).all(1)
         masks = None if target.masks is None else target.masks[kept]
-        boxes = target.boxes[kept].astype(np.float32)
-        return pixels, Target(target.label, boxes, target.labels[kept], masks, target.class_map)
+        boxes, labels = target.boxes[kept].astype(np.float32), target.labels[kept]
+        if target.label != UNLABELLED and not len(labels):  # the class is known, and no box
+            labels = np.array([target.label], np.int64)
+        return pixels, Target(target.label, boxes, labels, masks, target.class_map)
 
     def _single(self, image: Decoded, random: np.random.Generator) -> tuple[np.ndarray, Target]:
         window, boxes, kept = IDENTITY, image.boxes, np.arange(len(image.boxes))

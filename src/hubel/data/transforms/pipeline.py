@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hubel.data.preprocessing import Preprocessing
-from hubel.data.samples import UNLABELLED, Sample, Target
+from hubel.data.samples import IGNORE_INDEX, UNLABELLED, Sample, Target
 from hubel.data.transforms.geometry import View, Window
 from hubel.errors import UsageError
 
@@ -147,7 +147,8 @@ class Transform(ABC):
                 window = Window(x1 / width, y1 / height, x2 / width, y2 / height)
                 boxes, kept = window.transform_boxes(boxes)
                 labels = labels[kept]
-                class_map = None if class_map is None else View(window, *self.shape[:2]).masks(class_map[None])[0]
+                view = View(window, *self.shape[:2])
+                class_map = None if class_map is None else view.masks(class_map[None], fill=IGNORE_INDEX)[0]
         return Decoded(pixels, extent, boxes, labels, None, class_map, sample.label)
 
     def _block(self, width: int, height: int) -> int:

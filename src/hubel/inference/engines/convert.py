@@ -16,7 +16,7 @@ from hubel.inference.engines.base import Backend
 from hubel.inference.engines.cache import CACHE_VERSION, ConvertedCache, key_of
 from hubel.inference.engines.process import claim_process
 from hubel.models.metadata import FoundModel, ModelMetadata, find_model
-from hubel.tasks.decoding import require_outputs
+from hubel.tasks.decoding import decoder_of, require_outputs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,19 +32,22 @@ class ModelSource:
     """A model as a person names it, or a module with its metadata, by default what ``create_model`` knows of it.
 
     ``found`` is which model it is, where that can be found out without torch; None for modules, which may be anything.
+    With ``tta``, a network whose predictions cannot be averaged afterwards is one that sees each image and its mirror
+    image, with conversions of its own.
 
     Raises:
         ModelError, WeightsError: as ``resolve_model``.
     """
 
-    def __init__(self, model: str | Path | nn.Module, metadata: ModelMetadata | None = None) -> None:
+    def __init__(self, model: str | Path | nn.Module, metadata: ModelMetadata | None = None, tta: bool = False) -> None:
         self._model = model
         self._metadata = metadata
+        self._tta = tta
         self._loaded: tuple[nn.Module, ModelMetadata] | None = None
         self.found: FoundModel | None = None
         if isinstance(model, str | Path):
             self.name = str(model)
-            self.found = find_model(model)
+            self.found = self._find(model)
         else:
             self.name = self.load()[1].architecture
 
@@ -57,6 +60,7 @@ class ModelSource:
         """
         from hubel.inference.engines.normalized_model import decoding_of
         from hubel.models.checkpoint import describe
+        from hubel.models.mirrored import Mirrored
 
         if self._loaded is None:
             claim_process()
@@ -67,8 +71,17 @@ class ModelSource:
                 network, metadata = self._model, self._metadata or describe(self._model)
                 label = metadata.architecture
             require_outputs(metadata.task, label, decoding_of(network)[0])
-            self._loaded = network, metadata
+            self._loaded = Mirrored(network).eval() if self._mirrors(metadata.task, label) else network, metadata
         return self._loaded
+
+    def _mirrors(self, task: str, label: str) -> bool:
+        return self._tta and decoder_of(task, label).AVERAGED_IN_NETWORK
+
+    def _find(self, model: str | Path) -> FoundModel | None:
+        found = find_model(model)
+        if found is None or not self._mirrors(found.task, found.name):
+            return found
+        return replace(found, name=f"{found.name} --tta", digest=f"{found.digest} mirrored")
 
     def _resolve(self, model: str | Path) -> tuple[nn.Module, ModelMetadata]:
         """Load the model, and make :attr:`found` say what was loaded, should its files have been replaced meanwhile."""
@@ -78,7 +91,7 @@ class ModelSource:
             loaded = resolve_model(model)
             if self.found is None or self.found.is_unchanged():
                 return loaded
-            self.found = find_model(model)
+            self.found = self._find(model)
         self.found = None  # a conversion of whatever this was is not kept
         return loaded
 

@@ -166,6 +166,10 @@ class ExportedChoice:
                 "and its predictions are worse: export it with --portable"
             )
 
+    def refine(self, batch: int) -> None:
+        """As of :class:`~hubel.inference.engines.selection.EngineChoice`; a file has its precision."""
+        self._options = replace(self._options, batch=self._options.batch or batch)
+
     def engine_for(self, images: int, at_once: int | None = None) -> Engine:
         """The engine for so many images, of which ``at_once`` come together (all, if not said), ready to run."""
         many = (images if at_once is None else at_once) > 1

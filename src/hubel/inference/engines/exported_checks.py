@@ -10,6 +10,7 @@ import numpy as np
 
 from hubel.errors import HubelError, ModelError
 from hubel.inference.engines.base import Engine
+from hubel.tasks.decoding import decoder_of
 
 _AGAIN = "use an undamaged copy, or export the model again"
 
@@ -58,16 +59,17 @@ class CheckedEngine:
 
     def _check(self, predictions: Mapping[str, np.ndarray], images: int) -> None:
         """Raise :class:`ModelError` unless predictions of so many images have the shapes and types of the task."""
-        dense = self._task in ("detect", "localize")
-        anchors = predictions["boxes"].shape[1] if dense and predictions["boxes"].ndim == 3 else 0
-        if self._task == "classify":
-            expected: dict[str, tuple[int | None, ...]] = {"probabilities": (images, self._classes)}
-        elif dense:
-            expected = {"boxes": (images, anchors, 4), "scores": (images, anchors, self._classes)}
-        else:
-            expected = {"class_map": (images, None, None)}
-        for name, shape in expected.items():
-            values = predictions[name]
+        names = decoder_of(self._task, str(self._file)).OUTPUTS
+        anchors = predictions["boxes"].shape[1] if "boxes" in names and predictions["boxes"].ndim == 3 else 0
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "probabilities": (images, self._classes),
+            "boxes": (images, anchors, 4),
+            "scores": (images, anchors, self._classes),
+            "class_map": (images, None, None),
+            "image": (images, None, None, None),
+        }
+        for name in names:
+            values, shape = predictions[name], shapes[name]
             kind = "iu" if name == "class_map" else "f"
             fits = len(shape) == values.ndim and all(
                 length == wanted if wanted is not None else length > 0

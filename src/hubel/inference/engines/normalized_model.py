@@ -44,6 +44,7 @@ class NormalizedModel(nn.Module):
         output_names: in the order of the outputs.
         input_size: height, width and channels of the pixels.
         static_batch: the graph takes exactly one image.
+        any_size: the graph takes images of any height and width: the network sees tiles, whose size others may choose.
     """
 
     mean: Tensor
@@ -56,6 +57,7 @@ class NormalizedModel(nn.Module):
         if hasattr(self.model, "auxiliary"):
             self.model.auxiliary = nn.ModuleDict()
         self.output_names, self._decode = decoding_of(self.model)
+        self.any_size = preprocessing.resize == "tiles"
         self.input_size = (preprocessing.height, preprocessing.width, preprocessing.channels)
         self.model.to(dtype)
         if dtype != torch.float32:
@@ -105,8 +107,9 @@ def _protect_squares(network: nn.Module) -> None:
 
 
 def capture(model: NormalizedModel) -> torch.export.ExportedProgram:
-    """The graph for any number of images, or for exactly one with ``static_batch``."""
-    batch = None if model.static_batch else {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
+    """The graph for any number of images, or exactly one with ``static_batch``; of any size with ``any_size``."""
+    sizes = {1: torch.export.Dim("height", min=2), 2: torch.export.Dim("width", min=2)} if model.any_size else {}
+    batch = None if model.static_batch else {INPUT_NAME: {0: torch.export.Dim("batch", min=1), **sizes}}
     with torch.no_grad(), warnings.catch_warnings():
         # torchvision's NMS calls by its old name what torch has renamed.
         warnings.filterwarnings(

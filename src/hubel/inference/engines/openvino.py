@@ -12,9 +12,9 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -137,7 +137,8 @@ class OpenVinoBackend(Backend):
             converted = core().read_model(OnnxBackend().convert(model).SerializeToString())
         else:
             converted = _traced(model) or openvino().convert_model(capture(model))
-            converted.reshape([-1, *model.input_size])
+            height, width, channels = model.input_size
+            converted.reshape([-1, -1, -1, channels] if model.any_size else [-1, height, width, channels])
             converted.inputs[0].get_tensor().set_names({INPUT_NAME})
         for output, name in zip(converted.outputs, model.output_names, strict=True):
             output.get_tensor().set_names({name})
@@ -159,7 +160,8 @@ class OpenVinoBackend(Backend):
     def engine(self, network: Model, preprocessing: Preprocessing, options: RunOptions) -> OpenVinoEngine:
         """Compile a conversion."""
         precision = choose_precision(options.precision)
-        return OpenVinoEngine(network, precision, options.threads, options.batch or 1, options.many)
+        tile = tile_of(asdict(preprocessing))
+        return OpenVinoEngine(network, precision, options.threads, options.batch or 1, options.many, tile)
 
     def open_file(self, path: Path, threads: int = 0) -> tuple[list[str], Run]:
         """As the function, with this process's core."""
@@ -182,7 +184,15 @@ class OpenVinoBackend(Backend):
         self, path: Path, precision: Precision, outputs: tuple[str, ...], options: RunOptions
     ) -> OpenVinoEngine:
         """Compile the file."""
-        return OpenVinoEngine(path, precision, options.threads, options.batch or 1, options.many)
+        tile = tile_of(json.loads(self.read_facts(path)["preprocessing"]))
+        return OpenVinoEngine(path, precision, options.threads, options.batch or 1, options.many, tile)
+
+
+def tile_of(preprocessing: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """Height, width and channels of the tiles that a network sees, whose graph takes any size; ``None`` for others."""
+    if preprocessing["resize"] != "tiles":
+        return None
+    return preprocessing["height"], preprocessing["width"], preprocessing["channels"]
 
 
 def to_openvino(model: nn.Module, preprocessing: Preprocessing) -> Model:
@@ -206,6 +216,8 @@ def _traced(model: NormalizedModel) -> Any:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", category=jit.TracerWarning)
         warnings.filterwarnings("ignore", module=r"hubel\.layers\.padding")  # whose sizes are those of the input
+        # Tables of anchors: what depends on the pixels could become one of Python's numbers only with another warning.
+        warnings.filterwarnings("ignore", r"torch\.(tensor|from_numpy) results are registered as constants")
         try:
             trace = jit.trace(model, model.zeros(), check_trace=False)
             return openvino().convert_model(trace)
@@ -235,6 +247,8 @@ def choose_precision(precision: str = "auto") -> Precision:
 class OpenVinoEngine:
     """Runs a model of :meth:`OpenVinoBackend.convert`, which is left as it is, or the XML file of one.
 
+    Graphs that take any size are compiled for that of a ``tile``: height, width and channels.
+
     Each image is a request of its own: its feature maps then stay in the processor's cache, which made
     EfficientNet-Lite0 three times as fast here as 16 images at once. With ``many``, several images run in parallel;
     otherwise all threads work on one.
@@ -250,9 +264,10 @@ class OpenVinoEngine:
         threads: int | None = None,
         batch: int = 1,
         many: bool = True,
+        tile: Sequence[int] | None = None,
     ) -> None:
         network = core().read_model(model) if isinstance(model, Path) else model.clone()
-        _, *size = network.inputs[0].partial_shape
+        _, *size = network.inputs[0].partial_shape if tile is None else (0, *tile)
         network.reshape([batch, *size])
         self.precision = precision
         self.batch = batch

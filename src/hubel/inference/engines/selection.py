@@ -55,6 +55,14 @@ class EngineChoice:
             self._converted = self._find(self._converting)
         self.metadata: ModelMetadata = source.load()[1] if self._converted is None else self._converted.metadata
 
+    def refine(self, batch: int) -> None:
+        """For networks whose output is an image: so many at once, and float32 where nothing else is asked for.
+
+        bfloat16 has eight bits: it would round pixels to one or two of their 255 levels.
+        """
+        precision = "fp32" if self._options.precision == "auto" else self._options.precision
+        self._options = replace(self._options, precision=precision, batch=self._options.batch or batch)
+
     def _backends(self, engine: str) -> tuple[Backend | None, Backend | None]:
         """The backends without and with conversion to choose from; one of them if the arguments leave no choice."""
         device, precision = self._options.device, self._options.precision

@@ -6,7 +6,7 @@ Liu et al. 2016, "SSD: Single Shot MultiBox Detector", arXiv 1512.02325, section
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from hubel.boxes import encode, iou
 from hubel.models.base import ObjectTargets
+from hubel.models.detection.anchors import at_cells
 
 NEG_POS_RATIO = 3
 """Background anchors that count for each positive one ("Hard negative mining")."""
@@ -28,54 +29,58 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 @dataclass(frozen=True)
 class DefaultBoxes:
-    """Scales, aspect ratios and spacing of the default boxes of each map.
+    """Shapes and spacing of the default boxes of each map.
 
     Attributes:
-        scales: of each map, and one more for the last map's larger square; 1 is the side of the image.
-        ratios: of each map: aspect ratios other than 1; a stands for 1 / a too.
+        sizes: of each map, width and height of the boxes at a cell, in their order; 1 is the side of the image.
         steps: pixels between the boxes of each map; ``None``: the image's side over the map's.
     """
 
-    scales: tuple[float, ...]
-    ratios: tuple[tuple[float, ...], ...]
+    sizes: tuple[tuple[tuple[float, float], ...], ...]
     steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        maps = len(self.ratios)
-        if len(self.scales) != maps + 1 or len(self.steps or self.ratios) != maps:
-            raise ValueError(f"{maps} maps need {maps + 1} scales and {maps} steps")
+        if len(self.steps or self.sizes) != len(self.sizes):
+            raise ValueError(f"{len(self.sizes)} maps need as many steps")
 
     @property
     def per_cell(self) -> tuple[int, ...]:
         """Boxes at each cell of each map."""
-        return tuple(2 + 2 * len(ratios) for ratios in self.ratios)
+        return tuple(map(len, self.sizes))
 
     def boxes(self, grids: Sequence[tuple[int, int]], height: int, width: int) -> Tensor:
         """All boxes of an image whose maps have these heights and widths: float32 (A, 4), x1, y1, x2, y2 in pixels.
 
-        Map by map, row by row, and at a cell the two squares before the others. They may reach over the image's edge.
+        Map by map, row by row, and at a cell in the order of their sizes. They may reach over the image's edge.
         """
         return torch.cat([self._of_map(index, grid, height, width) for index, grid in enumerate(grids)])
 
     def _of_map(self, index: int, grid: tuple[int, int], height: int, width: int) -> Tensor:
         rows, columns = grid
-        step_y, step_x = (height / rows, width / columns) if self.steps is None else 2 * (self.steps[index],)
-        y, x = torch.meshgrid(
-            (torch.arange(rows) + 0.5) * step_y, (torch.arange(columns) + 0.5) * step_x, indexing="ij"
-        )
-        centres = torch.stack((x, y), -1).view(-1, 1, 2)
-        halves = torch.tensor(self._sizes(index)).clamp(max=1) * torch.tensor([width, height]) / 2
-        return torch.cat((centres - halves, centres + halves), -1).view(-1, 4)
+        steps = (height / rows, width / columns) if self.steps is None else 2 * (self.steps[index],)
+        return at_cells(torch.tensor(self.sizes[index]) * torch.tensor([width, height]), grid, steps)
 
-    def _sizes(self, index: int) -> list[tuple[float, float]]:
-        """Width and height of the boxes of one map, as fractions of the image's."""
-        scale, following = self.scales[index : index + 2]
-        square = math.sqrt(scale * following)
-        sizes = [(scale, scale), (square, square)]
-        for ratio in self.ratios[index]:
+
+def scaled_boxes(
+    scales: Sequence[float], ratios: Sequence[Sequence[float]], steps: tuple[int, ...] | None = None
+) -> DefaultBoxes:
+    """The paper's boxes: at a cell two squares, then each aspect ratio lying and standing; no side is above 1.
+
+    Args:
+        scales: of each map, and one more for the last map's larger square; 1 is the side of the image.
+        ratios: of each map: aspect ratios other than 1; a stands for 1 / a too.
+        steps: see :class:`DefaultBoxes`.
+    """
+    if len(scales) != len(ratios) + 1:
+        raise ValueError(f"{len(ratios)} maps need {len(ratios) + 1} scales")
+    sizes = []
+    for scale, following, of_map in zip(scales[:-1], scales[1:], ratios, strict=True):
+        sides = [(scale, scale), 2 * (math.sqrt(scale * following),)]
+        for ratio in of_map:
             long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
-            sizes += [(long, short), (short, long)]
-        return sizes
+            sides += [(long, short), (short, long)]
+        sizes.append(tuple((min(width, 1.0), min(height, 1.0)) for width, height in sides))
+    return DefaultBoxes(tuple(sizes), steps)
 
 
 def evenly_scaled(maps: int, smallest: float, largest: float) -> tuple[float, ...]:
@@ -91,23 +96,31 @@ class Matches(NamedTuple):
     objects: Tensor  # int64 (A,): index of the matched object; 0 for background
 
 
-def match(anchors: Tensor, targets: ObjectTargets) -> Matches:
+def match(anchors: Tensor, targets: ObjectTargets, earlier: bool = False) -> Matches:
     """Match each anchor (A, 4) to the object it overlaps most, by IoU 0.5 or more, and each object to its best anchor.
 
-    "Matching strategy"; of two objects with the same best anchor the later one gets it.
+    "Matching strategy"; of two objects with the same best anchor the later one gets it, or the ``earlier``.
     """
     if not len(targets.boxes):
         background = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
         return Matches(background, background)
     overlap = iou(targets.boxes, anchors)
     best, objects = overlap.max(0)
-    for index, anchor in enumerate(overlap.argmax(1).tolist()):
+    for index, anchor in sorted(enumerate(overlap.argmax(1).tolist()), reverse=earlier):
         best[anchor], objects[anchor] = 1.0, index
     return Matches(torch.where(best >= MATCHING_IOU, targets.labels[objects] + 1, 0), objects)
 
 
+def _softmax_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(scores, labels, reduction="none")
+
+
 def multibox_loss(
-    scores: Tensor, offsets: Tensor, anchors: Tensor, targets: Sequence[ObjectTargets]
+    scores: Tensor,
+    offsets: Tensor,
+    anchors: Tensor,
+    targets: Sequence[ObjectTargets],
+    class_loss: Callable[[Tensor, Tensor], Tensor] = _softmax_loss,
 ) -> dict[str, Tensor]:
     """The two terms of equations 1 to 3, each a sum over the batch divided by the number of positive anchors.
 
@@ -115,17 +128,18 @@ def multibox_loss(
         scores: raw (N, A, 1 + classes), background first.
         offsets: (N, A, 4).
         anchors: (A, 4).
+        class_loss: of each row of scores (M, 1 + classes) with the labels (M,), 0 for background; cross-entropy by
+            default.
 
     Returns:
-        ``"class"``: cross-entropy of the positive anchors and the hardest three times as many background ones;
+        ``"class"``: that loss of the positive anchors and the hardest three times as many background ones;
         ``"box"``: smooth L1 of the positive anchors' offsets.
     """
     matches = [match(anchors, each) for each in targets]
     labels = torch.stack([each.labels for each in matches])
     positive = labels > 0
-    cross_entropy = functional.cross_entropy(scores.flatten(0, 1).float(), labels.flatten(), reduction="none")
-    cross_entropy = cross_entropy.view_as(labels)
-    hardness = cross_entropy.detach().masked_fill(positive, -torch.inf)
+    losses = class_loss(scores.flatten(0, 1).float(), labels.flatten()).view_as(labels)
+    hardness = losses.detach().masked_fill(positive, -torch.inf)
     rank = hardness.argsort(1, descending=True).argsort(1)
     counted = positive | (rank < NEG_POS_RATIO * positive.sum(1, keepdim=True))
     box = [
@@ -138,4 +152,4 @@ def multibox_loss(
     count = positive.sum().clamp(min=1)
     # Without any object the offsets have to stay in the graph.
     total = torch.stack(box).sum() if box else 0 * offsets.sum()
-    return {"class": (cross_entropy * counted).sum() / count, "box": total / count}
+    return {"class": (losses * counted).sum() / count, "box": total / count}

@@ -131,6 +131,8 @@ class SlidingWindow(Detector):
     of the backbone's last map.
     """
 
+    takes_any_size = False
+
     def __init__(
         self, backbone: nn.Sequential, channels: int, stride: int, num_classes: int, config: SlidingWindowConfig
     ) -> None:

@@ -43,13 +43,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.boxes import decode
-from hubel.errors import ModelError
 from hubel.layers.conv_norm_act import ConvNormActivation, ReLU6
 from hubel.layers.init import initialize
 from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTargets, Detector
 from hubel.models.classification import mobilenet_v3, vgg
 from hubel.models.config_schema import Count, Factor, Natural
-from hubel.models.detection.multibox import VARIANCES, DefaultBoxes, evenly_scaled, multibox_loss
+from hubel.models.detection.anchors import by_anchor
+from hubel.models.detection.multibox import VARIANCES, DefaultBoxes, evenly_scaled, multibox_loss, scaled_boxes
 
 _ConvReLU = partial(ConvNormActivation, norm=None)
 _ConvBNReLU6 = partial(ConvNormActivation, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03), activation=ReLU6)
@@ -84,8 +84,8 @@ class SSDHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
         """``"scores"`` (N, A, scores) and ``"offsets"`` (N, A, 4) of all boxes of all maps (N, C, H, W)."""
-        scores = [_rows(part(each), self.scores) for part, each in zip(self.classifiers, maps, strict=True)]
-        offsets = [_rows(part(each), 4) for part, each in zip(self.regressors, maps, strict=True)]
+        scores = [by_anchor(part(each), self.scores) for part, each in zip(self.classifiers, maps, strict=True)]
+        offsets = [by_anchor(part(each), 4) for part, each in zip(self.regressors, maps, strict=True)]
         return {"scores": torch.cat(scores, 1), "offsets": torch.cat(offsets, 1)}
 
 
@@ -116,6 +116,7 @@ class SSD(Detector):
         self.scaled = nn.Identity() if scaled is None else scaled
         self._read = frozenset(read)
         self._default_boxes = default_boxes
+        self.takes_any_size = default_boxes.steps is None  # where the boxes keep pace with the maps
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The maps that the heads read, large to small."""
@@ -149,12 +150,6 @@ class SSD(Detector):
     def anchors(self, height: int, width: int) -> Tensor:
         """The default boxes of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
         return self._default_boxes.boxes(self.grids(height, width), height, width)
-
-
-def _rows(maps: Tensor, values: int) -> Tensor:
-    """(N, boxes * values, H, W) → (N, H * W * boxes, values)."""
-    rows: Tensor = maps.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, values))
-    return rows
 
 
 class _Extra(NamedTuple):
@@ -209,7 +204,7 @@ def build_vgg(config: SSDVGGConfig, num_classes: int, in_channels: int, image_si
         channels.append(row.after)
     many, few = (2.0, 3.0), (2.0,)
     ratios = (few, *(len(channels) - 3) * (many,), few, few)
-    boxes = DefaultBoxes(config.scales, ratios, config.steps)
+    boxes = scaled_boxes(config.scales, ratios, config.steps)
     predictor = partial(nn.Conv2d, kernel_size=3, padding=1)
     model = SSD(backbone, ("stage4", "fc7"), extras, channels, boxes, predictor, num_classes, L2Norm(512))
     initialize(model, nn.init.xavier_uniform_)
@@ -235,27 +230,42 @@ def build_mobilenet(config: SSDLiteConfig, num_classes: int, in_channels: int, i
     row = next(row for row in mobilenet_v3.ARCHITECTURES if row.name == "mobilenet_v3_large")
     classifier = row.build(mobilenet_v3.with_half_the_last_units(row.config), 1, in_channels, image_size)
     assert isinstance(classifier, Classifier)
-    source = classifier.backbone
-    parts = OrderedDict(source.named_children())
-    halving, *others = parts["stage6"].children()
-    rest = nn.Sequential(OrderedDict((name, part) for name, part in halving.named_children() if name != "expand"))
-    expand, top = halving.get_submodule("expand"), parts["top"]
-    assert isinstance(expand, ConvNormActivation) and isinstance(top, ConvNormActivation)
-    split = OrderedDict(list(parts.items())[:-2])
-    split.update(stage6_expand=expand, stage6=nn.Sequential(rest, *others), top=top)
-    channels = (expand.conv.out_channels, top.conv.out_channels)
-    for module in source.modules():
+    split, channels = with_expansion_apart(classifier.backbone)
+    for module in split.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.03
-    return _light(config, nn.Sequential(split), ("stage6_expand", "top"), channels, num_classes)
+    return _light(config, split, EXPANSION_AND_TOP, channels, num_classes)
+
+
+EXPANSION_AND_TOP = ("stage6_expand", "top")
+
+
+def with_expansion_apart(backbone: nn.Sequential) -> tuple[nn.Sequential, list[int]]:
+    """The parts of a MobileNet-v2 or -v3, the convolution that widens the maps of stage 6 as one of its own.
+
+    What it gives is the first map that is read, the top's the second (Sandler et al., section 6.2). With the channels
+    of both.
+    """
+    split: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, part in backbone.named_children():
+        if name == "stage6":
+            halving, *others = part.children()
+            layers = OrderedDict(halving.named_children())
+            split["stage6_expand"] = layers.pop("expand")
+            part = nn.Sequential(nn.Sequential(layers), *others)
+        split[name] = part
+    channels = []
+    for name in EXPANSION_AND_TOP:
+        read = split[name]
+        assert isinstance(read, ConvNormActivation)
+        channels.append(read.conv.out_channels)
+    return nn.Sequential(split), channels
 
 
 def build_on(config: SSDLiteConfig, num_classes: int, source: Classifier) -> SSD:
     """The light form on the maps of stride 8, 16 and 32 of a classifier; raises ``ModelError`` if it lacks them."""
     strides = (8, 16, 32)
-    if not source.feature_info.keys() >= set(strides):
-        has = ", ".join(map(str, source.feature_info))
-        raise ModelError(f"ssd needs maps of stride 8, 16 and 32; the backbone has {has}", "choose another backbone")
+    source.require_detection_maps("ssd")
     read, channels = zip(*(source.feature_info[stride] for stride in strides), strict=True)
     return _light(config, source.backbone_up_to(32), read, channels, num_classes)
 
@@ -263,18 +273,31 @@ def build_on(config: SSDLiteConfig, num_classes: int, source: Classifier) -> SSD
 def _light(
     config: SSDLiteConfig, backbone: nn.Sequential, read: Sequence[str], channels: Sequence[int], num_classes: int
 ) -> SSD:
-    extras, before = [], channels[-1]
-    for width in config.extras:
-        narrow = width // 2
-        filtered = _ConvBNReLU6(narrow, narrow, 3, stride=2, groups=narrow)
-        extras.append(nn.Sequential(_ConvBNReLU6(before, narrow, 1), filtered, _ConvBNReLU6(narrow, width, 1)))
-        before = width
+    extras = light_extras(channels[-1], config.extras)
     count = len(channels) + len(extras)
-    boxes = DefaultBoxes(evenly_scaled(count, config.smallest, config.largest), count * (config.ratios,))
+    boxes = scaled_boxes(evenly_scaled(count, config.smallest, config.largest), count * (config.ratios,))
     model = SSD(backbone, read, extras, [*channels, *config.extras], boxes, _light_predictor, num_classes)
     for part in (model.extras, model.head):
         initialize(part, partial(nn.init.normal_, std=0.03))
     return model
+
+
+def light_extras(before: int, widths: Iterable[int], same: bool = False) -> list[nn.Module]:
+    """Extra parts, each of which halves the maps: 1×1 to half of a width, 3×3 on each channel by itself, 1×1.
+
+    Args:
+        before: channels of the map that they follow.
+        widths: channels of their maps.
+        same: pad as TensorFlow's ``SAME`` does.
+    """
+    conv = partial(_ConvBNReLU6, same=same)
+    extras: list[nn.Module] = []
+    for width in widths:
+        narrow = width // 2
+        filtered = conv(narrow, narrow, 3, stride=2, groups=narrow)
+        extras.append(nn.Sequential(conv(before, narrow, 1), filtered, conv(narrow, width, 1)))
+        before = width
+    return extras
 
 
 def _light_predictor(in_channels: int, out_channels: int) -> nn.Module:
@@ -293,8 +316,8 @@ def _classes_of(state: Mapping[str, Tensor]) -> int | None:
     return 4 * scores // offsets - 1 if offsets else None
 
 
-_CLASS_LAYERS = ClassLayers(r"head\.classifiers\.\d+\.(pointwise\.)?(weight|bias)$", _classes_of)
-_row = partial(Architecture, task="detect", num_classes=80, class_layers=_CLASS_LAYERS)
+CLASS_LAYERS = ClassLayers(r"head\.classifiers\.\d+\.(pointwise\.)?(weight|bias)$", _classes_of)
+_row = partial(Architecture, task="detect", num_classes=80, class_layers=CLASS_LAYERS)
 _LIU, _SANDLER = "Liu et al. 2016, arXiv 1512.02325", "Sandler et al. 2018, arXiv 1801.04381, section 6.2"
 _HOWARD = "Howard et al. 2019, arXiv 1905.02244, section 6.3"
 

@@ -12,6 +12,8 @@ from hubel.tasks.decoding import SourceImage, Thresholds
 
 OUTPUTS = ("probabilities",)
 NMS = False
+TILES = None
+AVERAGED_IN_NETWORK = False
 
 
 def results(
@@ -32,6 +34,16 @@ def results(
         )
         for image, probabilities in zip(images, predictions["probabilities"], strict=True)
     ]
+
+
+def merge_mirrored(
+    predictions: Mapping[str, np.ndarray],
+    mirrored: Mapping[str, np.ndarray],
+    metadata: ModelMetadata,
+    thresholds: Thresholds,
+) -> dict[str, np.ndarray]:
+    """The mean probabilities of an image and its mirror image; see :class:`hubel.tasks.decoding.Decoder`."""
+    return {"probabilities": (predictions["probabilities"] + mirrored["probabilities"]) / 2}
 
 
 def top_k(probabilities: np.ndarray, names: Sequence[str], k: int) -> tuple[ClassScore, ...]:

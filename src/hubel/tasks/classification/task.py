@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,7 @@ class ClassificationData(TaskData):
         weights = None if self._class_weights is None else self._class_weights.to(device)
         return ClassTargets(labels, self.config.label_smoothing or 0.0, weights)
 
-    def blend(self, images: Tensor, targets: ClassTargets) -> tuple[Tensor, ClassTargets]:
+    def blend(self, images: Tensor, targets: ClassTargets, step: int) -> tuple[Tensor, ClassTargets]:
         """MixUp and CutMix."""
         images, labels = self._blend(images, targets.labels)
         return images, replace(targets, labels=labels)
@@ -144,9 +145,9 @@ def inverse_frequency(labels: Sequence[int], num_classes: int) -> Tensor:
 
 
 def imbalance_ratio(labels: Sequence[int], num_classes: int) -> float:
-    """Images of the largest class over images of the smallest."""
+    """Images of the largest class over images of the smallest that has any."""
     counts = np.bincount(np.asarray(labels), minlength=num_classes)
-    return float(counts.max() / max(1, counts.min()))
+    return float(counts.max() / counts[counts > 0].min(initial=max(1, counts.max())))
 
 
 class Classification(Task):
@@ -159,6 +160,14 @@ class Classification(Task):
     data = ClassificationData
     evaluator = ClassificationEvaluator
     report = REPORT
+
+    def choice_margin(self, best: float, images: int) -> float:
+        """One standard error (Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3).
+
+        An epoch that is better by less is mostly better by luck; a later one has learned for longer, at lower rates,
+        and averages more steps. docs/results.md compares the two on held-out folds.
+        """
+        return math.sqrt(best * (1 - best) / images)
 
     def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
         """Augmentations in the order of application, presets spelled out."""
@@ -177,7 +186,9 @@ class Classification(Task):
         """Unreadable images are left out; copies, and classes with few images, are reported or refused."""
         return check_class_folders(splits, classes, progress)
 
-    def prepare_model(self, config: TrainingConfig, model: Model, metadata: ModelMetadata) -> ModelMetadata:
+    def prepare_model(
+        self, config: TrainingConfig, model: Model, metadata: ModelMetadata, samples: Sequence[Sample]
+    ) -> ModelMetadata:
         """New heads on pretrained features begin undecided, not confidently wrong."""
         if not isinstance(model, Classifier):
             raise ModelError(f"{config.model} is not a classifier", "choose one of hubel models --task classify")

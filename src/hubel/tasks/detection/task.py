@@ -9,18 +9,21 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from hubel.config import TrainingConfig
 from hubel.data.annotated_images import read_annotated_images
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.object_transform import WindowSampler
+from hubel.errors import UsageError
 from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
 from hubel.models import architecture
-from hubel.models.base import DetectionTargets, Detector, ObjectTargets
+from hubel.models.base import DetectionTargets, Detector, Model, ObjectTargets
 from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import DetectionMistake
-from hubel.results import Detections
+from hubel.results import Detections, Prediction
 from hubel.tasks.base import Evaluator, Predictions
 from hubel.tasks.decoding import Thresholds, scale_to_original
 from hubel.tasks.detection.decode import select_objects
@@ -29,6 +32,10 @@ from hubel.tasks.objects import ObjectData, ObjectTask
 
 THRESHOLDS = Thresholds(conf=0.001, iou=0.6, max_detections=100)
 """Thresholds of scored objects: COCO's precision looks at the best hundred of an image."""
+
+_BATCHES_OF_A_SIZE = 10
+_SCALES = (0.75, 1.5)
+_STEP = 32  # the largest stride of most detectors
 
 
 class _Detected(NamedTuple):
@@ -42,17 +49,30 @@ class _Detected(NamedTuple):
 class DetectionEvaluator(Evaluator):
     """See :class:`~hubel.tasks.base.Evaluator`."""
 
+    thresholds = THRESHOLDS
+
     def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"boxes"`` (N, A, 4) and ``"scores"`` (N, A, classes)."""
         size = (self.preprocessing.height, self.preprocessing.width)
         for boxes, scores, truth in zip(predictions["boxes"], predictions["scores"], truths, strict=True):
-            found = select_objects(boxes, scores, size, THRESHOLDS)
+            found = select_objects(boxes, scores, size, self.thresholds)
             if isinstance(truth, Sample):
                 labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas)
                 moved = scale_to_original(found.boxes, self.preprocessing, truth.width, truth.height)
                 self.images.append(_Detected(labelled, PredictedObjects(moved, found.scores, found.labels), truth.path))
             else:
                 self.images.append(_Detected(GroundTruth(truth.boxes, truth.labels), found, None))
+
+    def update_results(self, results: Sequence[Prediction], samples: Sequence[Sample]) -> None:
+        """Take the best objects of each."""
+        limit = self.thresholds.max_detections
+        for found, sample in zip(results, samples, strict=True):
+            assert isinstance(found, Detections)
+            # Labels may have been drawn in a copy of another size.
+            scale = np.array([sample.width / found.width, sample.height / found.height] * 2, np.float32)
+            best = PredictedObjects(found.boxes[:limit] * scale, found.scores[:limit], found.labels[:limit])
+            labelled = GroundTruth(sample.boxes, sample.labels, sample.crowd, sample.areas)
+            self.images.append(_Detected(labelled, best, sample.path))
 
     def compute(self) -> DetectionScores:
         """COCO's metrics, and confusion at the confidence that users see."""
@@ -86,6 +106,7 @@ class DetectionData(ObjectData):
 
     def __init__(self, config: TrainingConfig, metadata: ModelMetadata, side: int, samples: Sequence[Sample]) -> None:
         super().__init__(config, metadata, side, samples)
+        self._size = (side, side)
         if architecture(config.model).training_crop is not None:
             self.augmented = WindowSampler(metadata.preprocessing, side, config.augmentation)
 
@@ -97,13 +118,39 @@ class DetectionData(ObjectData):
         ]
         return DetectionTargets(objects, (batch.pixels.shape[2], batch.pixels.shape[3]))
 
+    def blend(self, images: Tensor, targets: DetectionTargets, step: int) -> tuple[Tensor, DetectionTargets]:
+        """Multi-scale training, if asked for."""
+        if "multiscale" not in self.config.augmentation:
+            return images, targets
+        if step % _BATCHES_OF_A_SIZE == 0:  # an epoch's first batch, too: one that is resumed is like any other
+            self._size = draw_size(targets.size)
+        return resized(images, targets, self._size)
+
+
+def draw_size(size: tuple[int, int]) -> tuple[int, int]:
+    """A height and width in multiples of 32 pixels: all from 0.75 to 1.5 times the height are equally likely.
+
+    NumPy's global generator draws, which training seeds for each epoch.
+    """
+    least, most = (round(factor * size[0] / _STEP) for factor in _SCALES)
+    height = _STEP * int(np.random.randint(max(1, least), max(1, most) + 1))
+    return height, max(_STEP, round(height * size[1] / size[0] / _STEP) * _STEP)
+
+
+def resized(images: Tensor, targets: DetectionTargets, size: tuple[int, int]) -> tuple[Tensor, DetectionTargets]:
+    """Images (N, C, H, W) scaled to a height and width, and their boxes with them."""
+    factors = images.new_tensor([size[1] / targets.size[1], size[0] / targets.size[0]]).repeat(2)
+    objects = [each._replace(boxes=each.boxes * factors) for each in targets.objects]
+    return functional.interpolate(images, size, mode="bilinear"), DetectionTargets(objects, size)
+
 
 class Detection(ObjectTask):
     """All objects of an image."""
 
     name = "detect"
     result = Detections
-    network = "ssd"
+    refused_augmentations = ()
+    network = "one_stage"
     model_type = (Detector, "a detector")
     monitor = ("AP50", "AP", "-loss")
     logged_metrics: ClassVar[Mapping[str, str]] = {"AP50": "AP50", "AP": "AP"}
@@ -119,6 +166,17 @@ class Detection(ObjectTask):
             return config
         side = config.options.get(arch.training_crop, getattr(arch.config, arch.training_crop))
         return replace(config, training_size=int(side))
+
+    def prepare_model(
+        self, config: TrainingConfig, model: Model, metadata: ModelMetadata, samples: Sequence[Sample]
+    ) -> ModelMetadata:
+        """See :class:`ObjectTask`; networks of one size are refused where images would have several."""
+        metadata = super().prepare_model(config, model, metadata, samples)
+        assert isinstance(model, Detector)
+        if "multiscale" in config.augmentation and not model.takes_any_size:
+            message = f"--augment multiscale: {config.model} is made for images of one size"
+            raise UsageError(message, "omit multiscale, or choose another --model")
+        return metadata
 
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
         """All images, those without objects too."""

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hubel.data.transforms.geometry import flip_boxes
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Localization
 from hubel.tasks.decoding import SourceImage, Thresholds, scale_to_original
 
 OUTPUTS = ("boxes", "scores")
 NMS = False
+TILES = None
+AVERAGED_IN_NETWORK = False
 
 
 def results(
@@ -38,3 +41,14 @@ def results(
             )
         )
     return located
+
+
+def merge_mirrored(
+    predictions: Mapping[str, np.ndarray],
+    mirrored: Mapping[str, np.ndarray],
+    metadata: ModelMetadata,
+    thresholds: Thresholds,
+) -> dict[str, np.ndarray]:
+    """Mean box and mean probabilities of an image and its mirror image; see :class:`hubel.tasks.decoding.Decoder`."""
+    back = flip_boxes(mirrored["boxes"][:, 0], metadata.preprocessing.width)[:, None]
+    return {"boxes": (predictions["boxes"] + back) / 2, "scores": (predictions["scores"] + mirrored["scores"]) / 2}

@@ -12,16 +12,14 @@ import torch
 from matplotlib.figure import Figure
 
 from hubel.boxes import paired_iou
-from hubel.config import TrainingConfig
 from hubel.data.annotated_images import largest_only, read_annotated_images
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.drawing import BoxLabel
-from hubel.errors import UsageError
 from hubel.metrics.classification import ImageScore, score_images
 from hubel.metrics.localization import IOU_THRESHOLD, LocalizationScores, combine_boxes
 from hubel.models.localization import NO_OBJECT, LocalizationTargets, Localizer
 from hubel.reports import figures
-from hubel.reports.report_data import Mistake, TaskReport
+from hubel.reports.report_data import WRONG_LABELS, Mistake, TaskReport
 from hubel.results import ClassScore
 from hubel.results import Localization as LocalizationResult
 from hubel.tasks.base import Evaluator, Predictions
@@ -131,6 +129,7 @@ class Localization(ObjectTask):
 
     name = "localize"
     result = LocalizationResult
+    refused_augmentations = ("mosaic", "multiscale")  # an image has one box
     network = "localizer"
     model_type = (Localizer, "a localizer")
     monitor = ("mean_iou", "-loss")
@@ -153,15 +152,8 @@ class Localization(ObjectTask):
         sentences=_sentences,
         of_split=_of_split,
         mistakes="Worst boxes",
-        mistakes_key=" The true box is labelled with its class only, the predicted one with its class and IoU.",
+        mistakes_key=f"{WRONG_LABELS} The true box has its class only, the predicted one its class and IoU.",
     )
-
-    def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
-        """See :class:`ObjectTask`; there is no mosaic of images that have one box each."""
-        if "mosaic" in config.augmentation:
-            message = "--augment mosaic cannot be used with --task localize, which has one box per image"
-            raise UsageError(message, "omit it")
-        return super().resolve_config(config)
 
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
         """The largest object of each image; images without any are left out."""

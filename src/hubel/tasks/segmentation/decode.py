@@ -13,6 +13,8 @@ from hubel.tasks.decoding import SourceImage, Thresholds
 
 OUTPUTS = ("class_map",)
 NMS = False
+TILES = "maps"
+AVERAGED_IN_NETWORK = True
 
 
 def results(

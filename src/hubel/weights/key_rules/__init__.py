@@ -29,7 +29,7 @@ class KeyRules:
         signature: a key in every such file, and in no other format of the same architectures.
         rules: (pattern of a key without its last part, our name); the first full match applies.
         adaptations: change the renamed tensors in place if the library computes with another layout.
-        settings: options of our architecture that these weights need.
+        settings: options of our architecture that these weights need; ``backbone.OPTION``: of its backbone.
     """
 
     name: str
@@ -43,7 +43,7 @@ class KeyRules:
     def source(self) -> str:
         """The library as the catalog calls it: ``"torchvision"``, ``"timm"``, ``"keras"``; else its own name."""
         library = self.name.partition("'s ")[0]
-        return {"the package efficientnet-lite-pytorch": "google"}.get(library, library.lower())
+        return {"the package efficientnet-lite-pytorch": "google", "TensorFlow": "google"}.get(library, library.lower())
 
 
 def fold_convolution_biases(state: dict[str, Tensor]) -> None:
@@ -55,6 +55,12 @@ def fold_convolution_biases(state: dict[str, Tensor]) -> None:
         mean = key.removesuffix("conv.bias") + "norm.running_mean"
         if mean in state:
             state[mean] = state[mean] - state.pop(key)
+
+
+def x_before_y(offsets: Tensor) -> Tensor:
+    """Weights or biases (4 · boxes, …) of TensorFlow's offsets y, x, height, width, for ours: x, y, width, height."""
+    ours: Tensor = offsets.unflatten(0, (-1, 4))[:, [1, 0, 3, 2]].flatten(0, 1)
+    return ours
 
 
 def reversed_input(key: str) -> Adaptation:

@@ -1,11 +1,11 @@
-"""SSDs as torchvision names them; Darknet's networks, whose files hold numbers without names."""
+"""SSDs as torchvision and TensorFlow name them; Darknet's networks, whose files hold numbers without names."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from hubel.weights.key_rules import KeyRules, Rules, conv_norm
+from hubel.weights.key_rules import KeyRules, Rules, conv_norm, x_before_y
 from hubel.weights.key_rules.mbconv import torchvision_v3
 from hubel.weights.key_rules.vgg import numbered_layers
 from hubel.weights.state_dict import FLAT
@@ -67,6 +67,52 @@ def _scale(state: dict[str, Tensor]) -> None:
     state["scaled.weight"] = state.pop("backbone.scale_weight")
 
 
+# TensorFlow's Object Detection API, whose graphs hubel.weights.tensorflow_graph gives torch's names of parameters.
+_GRAPH = "FeatureExtractor/MobilenetV2/"
+_EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))  # channels within an extra part, and of its map
+_UNITS = [f"stage{stage}.{unit}" for stage, units in enumerate((1, 2, 3, 4, 3, 3, 1), 1) for unit in range(units)]
+
+
+def _in_graph(scope: str, ours: str) -> Rules:
+    """A convolution, and its normalization in a scope within its own."""
+    return ((_GRAPH + scope, f"{ours}.conv"), (f"{_GRAPH}{scope}/BatchNorm", f"{ours}.norm"))
+
+
+def _tensorflow() -> Rules:
+    rules = [*_in_graph("Conv", "backbone.stem"), *_in_graph("Conv_1", "backbone.top")]
+    for number, unit in enumerate(_UNITS):
+        scope = f"expanded_conv_{number}" if number else "expanded_conv"
+        for part in ("expand", "depthwise", "project"):
+            own_part = (unit, part) == ("stage6.0", "expand")
+            rules += _in_graph(f"{scope}/{part}", "backbone.stage6_expand" if own_part else f"backbone.{unit}.{part}")
+    for number, (narrow, wide) in enumerate(_EXTRAS):
+        filtering = f"layer_19_2_Conv2d_{number + 2}_3x3_s2_{wide}"
+        rules += _in_graph(f"layer_19_1_Conv2d_{number + 2}_1x1_{narrow}", f"extras.{number}.0")
+        rules += _in_graph(f"{filtering}_depthwise", f"extras.{number}.1")
+        rules += _in_graph(filtering, f"extras.{number}.2")
+    for theirs, ours in (("ClassPredictor", "classifiers"), ("BoxEncodingPredictor", "regressors")):
+        rules.append((rf"BoxPredictor_(\d)/{theirs}", rf"head.{ours}.\1"))
+    return tuple(rules)
+
+
+_COCO_IDS = 90
+_COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # ids without a class
+
+
+def _offsets_x_first(state: dict[str, Tensor]) -> None:
+    for key in [key for key in state if key.startswith("head.regressors.")]:
+        state[key] = x_before_y(state[key])
+
+
+def _classes_without_gaps(state: dict[str, Tensor]) -> None:
+    """Outputs for COCO's ids from 1 to 90 become those of its 80 classes; background stays the first."""
+    kept = [index for index in range(_COCO_IDS + 1) if index not in _COCO_GAPS]
+    for key in [key for key in state if key.startswith("head.classifiers.")]:
+        boxes = len(state[key.replace("classifiers", "regressors")]) // 4
+        if len(state[key]) == boxes * (_COCO_IDS + 1):
+            state[key] = state[key].unflatten(0, (boxes, -1))[:, kept].flatten(0, 1)
+
+
 KEY_RULES = (
     KeyRules("torchvision's SSD300", "ssd300_vgg16", "backbone.scale_weight", _VGG, (_scale,)),
     KeyRules(
@@ -75,5 +121,12 @@ KEY_RULES = (
         "backbone.features.1.0.2.fc1.weight",
         _MOBILENET,
     ),
-    KeyRules("Darknet's networks", r"yolo_.*", FLAT, ()),
+    KeyRules(
+        "TensorFlow's SSD with MobileNet-v2",
+        "ssd300_mobilenet_v2",
+        f"{_GRAPH}Conv.weight",
+        _tensorflow(),
+        (_offsets_x_first, _classes_without_gaps),
+    ),
+    KeyRules("Darknet's networks", r"yolo_.*|darknet_.*", FLAT, ()),
 )

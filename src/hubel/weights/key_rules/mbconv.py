@@ -77,7 +77,7 @@ def _timm_v3(size: str) -> Rules:
 
 
 # EfficientNets; also EfficientNet-Lites and MobileNet-v2, which have no squeeze-and-excitation.
-_TIMM: Rules = (
+TIMM_EFFICIENTNET: Rules = (
     *conv_norm({"stem": ("conv_stem", "bn1"), "top": ("conv_head", "bn2")}),
     *_timm_units([1], range(2, 8)),
     (r"classifier", "head.classifier"),
@@ -242,16 +242,18 @@ KEY_RULES = (
     KeyRules("timm's MobileNets", "mobilenet_v1", "blocks.0.0.conv_dw.weight", _TIMM_V1, (), _OWN),
     KeyRules("Keras's MobileNets", "mobilenet_v1", "conv_dw_1.weight", _KERAS_V1, (_CLASSIFIER,), _GOOGLE),
     KeyRules("torchvision's MobileNet-v2", "mobilenet_v2", "features.1.conv.0.0.weight", _TORCHVISION_V2, (), _OWN),
-    KeyRules("timm's MobileNet-v2", "mobilenet_v2", "blocks.0.0.conv_dw.weight", _TIMM, (), _OWN),
+    KeyRules("timm's MobileNet-v2", "mobilenet_v2", "blocks.0.0.conv_dw.weight", TIMM_EFFICIENTNET, (), _OWN),
     KeyRules("Keras's MobileNet-v2", "mobilenet_v2", "expanded_conv_depthwise.weight", _KERAS_V2, (), _GOOGLE),
     *(rules for size in _V3 for rules in _v3_rules(size)),
     *(
         KeyRules("torchvision's EfficientNets", numbers, "features.1.0.block.0.0.weight", _TORCHVISION, (), settings)
         for numbers, settings in ((r"efficientnet_b[0-4]", _OWN), (r"efficientnet_b[5-7]", _GOOGLE_EPS))
     ),
-    KeyRules("timm's EfficientNets", r"efficientnet_b\d", "blocks.1.0.se.conv_reduce.weight", _TIMM, (), _OWN),
+    KeyRules(
+        "timm's EfficientNets", r"efficientnet_b\d", "blocks.1.0.se.conv_reduce.weight", TIMM_EFFICIENTNET, (), _OWN
+    ),
     KeyRules("Keras's EfficientNets", r"efficientnet_b\d", "block1a_dwconv.weight", _KERAS, (), _GOOGLE),
-    KeyRules("timm's EfficientNet-Lites", r"efficientnet_lite\d", "blocks.0.0.conv_dw.weight", _TIMM),
+    KeyRules("timm's EfficientNet-Lites", r"efficientnet_lite\d", "blocks.0.0.conv_dw.weight", TIMM_EFFICIENTNET),
     *(
         KeyRules(
             "the package efficientnet-lite-pytorch", net, "_blocks.0._depthwise_conv.weight", _package_lite(depths)

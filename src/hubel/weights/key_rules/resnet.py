@@ -14,7 +14,8 @@ _STAGES: Rules = (
     (r"layer(\d)\.(\d+)\.se(?:_module)?\.fc1", r"backbone.stage\1.\2.se.reduce"),
     (r"layer(\d)\.(\d+)\.se(?:_module)?\.fc2", r"backbone.stage\1.\2.se.expand"),
 )
-_RESNET: Rules = (*conv_norm({"stem": ("conv1", "bn1")}), *_STAGES, ("fc", "head.classifier"))
+STEM_AND_STAGES: Rules = (*conv_norm({"stem": ("conv1", "bn1")}), *_STAGES)
+_RESNET: Rules = (*STEM_AND_STAGES, ("fc", "head.classifier"))
 # SENet-154's and ResNet-D's stems have three convolutions; ResNet-D's projections begin with a pooling.
 _SENET: Rules = (
     *conv_norm(

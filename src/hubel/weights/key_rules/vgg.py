@@ -22,7 +22,7 @@ _ALEXNET: Rules = (
 )
 
 
-_DEPTHS = {
+DEPTHS = {
     "vgg11": (1, 1, 2, 2, 2),
     "vgg13": (2, 2, 2, 2, 2),
     "vgg16": (2, 2, 3, 3, 3),
@@ -58,7 +58,7 @@ def numbered_layers(depths: Iterable[int], batch_norm: bool, features: str = "fe
 
 def _numbered(architecture: str, batch_norm: bool) -> KeyRules:
     """timm's and torchvision's: they differ in the head alone."""
-    depths = _DEPTHS[architecture]
+    depths = DEPTHS[architecture]
     second_convolution = 2 if depths[0] > 1 else 3  # at this number a network with normalization has no weights
     return KeyRules(
         f"torchvision's and timm's {architecture}{'_bn' if batch_norm else ''}",
@@ -77,7 +77,7 @@ def _numbered(architecture: str, batch_norm: bool) -> KeyRules:
 KEY_RULES = (
     # A grid of 6 whatever the image size: the dense layers read as much in every such file.
     KeyRules("torchvision's AlexNet", "alexnet_owt", "features.10.weight", _ALEXNET, settings={"grid": 6}),
-    *(_numbered(architecture, batch_norm) for architecture in _DEPTHS for batch_norm in (False, True)),
+    *(_numbered(architecture, batch_norm) for architecture in DEPTHS for batch_norm in (False, True)),
     KeyRules(
         "Keras's VGGs",
         "vgg1[69]",

@@ -17,7 +17,9 @@ from hubel.boxes import nms
 from hubel.errors import ModelError, WeightsError
 from hubel.models import create_model, default_preprocessing
 from hubel.models.base import DetectionTargets, ObjectTargets
-from hubel.models.detection.yolo_v3_tiny import parse_cfg
+from hubel.weights.darknet_cfg import parse_cfg
+from hubel.weights.darknet_layers import weights_in_order
+from hubel.weights.darknet_weights import in_order
 
 NETWORKS = ("yolo-fastest-1.1", "yolo-fastest-1.1-xl")
 
@@ -66,8 +68,10 @@ def test_the_published_network() -> None:
     """Of yolov3-tiny.weights, 35,434,956 bytes: a header of 20 and 8,858,734 numbers."""
     model = create_model("yolo_v3_tiny")
     own = model.state_dict()
-    assert sum(own[name].numel() for name in model.flat_order()) == 8_858_734
-    assert set(own) - set(model.flat_order()) == {name for name in own if name.endswith("num_batches_tracked")}
+    layers = model.graph.layers
+    assert sum(tensor.size for tensor in in_order(own, layers)) == 8_858_734
+    named = {name for name, _ in weights_in_order(layers)}
+    assert set(own) - named == {name for name in own if name.endswith("num_batches_tracked")}
     outputs = model.eval()(torch.zeros(1, 3, 416, 416))
     boxes = 3 * (13 * 13 + 26 * 26)
     assert {name: tuple(each.shape) for name, each in outputs.items()} == {
@@ -192,7 +196,7 @@ def test_what_is_wrong_with_a_file_is_reported(tmp_path: Path) -> None:
         ("[net]\nwidth\n", "line 2"),
         ("[net]\n[lstm]\noutput=3\n", "lstm"),
     ):
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises(ModelError, match=reason):
             parse_cfg(text)
     with pytest.raises(ModelError, match="lstm"):
         create_model("yolo_v3_tiny", cfg="[net]\n[lstm]\n")

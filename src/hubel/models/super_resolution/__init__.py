@@ -1,0 +1,1 @@
+"""Super-resolution: networks that give back more pixels than they got."""

@@ -1,0 +1,1 @@
+"""Super-resolution: more pixels than there were."""
