@@ -25,6 +25,7 @@ from hubel.data.loader import EpochSampler, seed_for
 from hubel.data.samples import Batch
 from hubel.errors import ModelError, ResumableError
 from hubel.fileio import write_rows
+from hubel.layers.depthwise_gradients import FastDepthwiseGradients
 from hubel.models.base import AUXILIARY, Model
 from hubel.models.checkpoint import save_model
 from hubel.models.metadata import ModelMetadata
@@ -260,7 +261,7 @@ def _train_epoch(
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % config.accumulate == 0 or step + 1 == steps
         unsynced = nullcontext() if updates else accelerator.no_sync(upper)
-        with unsynced, single_values_normalized(upper, len(images)):
+        with unsynced, single_values_normalized(upper, len(images)), FastDepthwiseGradients():
             with accelerator.autocast():
                 outputs = upper(lower(images), targets)
                 terms = training.model.losses(outputs, targets)
