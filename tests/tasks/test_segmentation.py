@@ -1,4 +1,4 @@
-"""Semantic segmentation: masks on disk, the network, metrics by scikit-learn, a run from data to report."""
+"""Semantic segmentation: masks on disk, the network, a run from data to report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import binary_erosion
-from sklearn.metrics import accuracy_score, jaccard_score, recall_score
 from torch import nn
 from torch.nn import functional
 
@@ -18,7 +16,6 @@ import hubel
 from hubel.data.mask_folder import read_class_map, read_mask_folder
 from hubel.data.samples import IGNORE_INDEX
 from hubel.errors import DataError, ImageError
-from hubel.metrics.segmentation import boundary_overlap, combine, pixel_confusion
 from hubel.models import create_model
 from hubel.models.segmentation.segmenter import SegmentationTargets
 from hubel.training.evaluate import evaluate
@@ -48,37 +45,6 @@ def painted(root: Path, counts: dict[str, int], side: int = 128) -> Path:
             Image.fromarray(pixels).save(root / split / "images" / f"{number}.png")
             Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
     return root
-
-
-def test_metrics_are_scikit_learns() -> None:
-    rng = np.random.default_rng(1)
-    truth, predicted = rng.integers(0, 5, (6, 20, 30)), rng.integers(0, 4, (6, 20, 30))
-    truth[truth == 4] = 255
-    counted = truth != 255
-    scores = combine([pixel_confusion(t, p, 4) for t, p in zip(truth, predicted, strict=True)], list("abcd"))
-    t, p = truth[counted], predicted[counted]
-    iou = jaccard_score(t, p, average=None)
-    np.testing.assert_allclose(scores.iou, iou)
-    metrics = scores.to_json()["metrics"]
-    assert metrics["mean_iou"] == pytest.approx(iou.mean())
-    assert metrics["pixel_accuracy"] == pytest.approx(accuracy_score(t, p))
-    assert metrics["mean_accuracy"] == pytest.approx(recall_score(t, p, average="macro"))
-    assert metrics["frequency_weighted_iou"] == pytest.approx(jaccard_score(t, p, average="weighted"))
-
-
-def test_boundary_iou_is_that_of_eroded_masks() -> None:
-    rng = np.random.default_rng(2)
-    truth, predicted = (np.kron(rng.integers(0, 3, (5, 7)), np.ones((20, 20), int)) for _ in range(2))
-    truth[:, :9] = 255
-    overlap = boundary_overlap(truth.astype(np.uint8), predicted.astype(np.int32), 3)
-    counted, reach = truth != 255, round(0.02 * np.hypot(100, 140))
-    for label in range(3):
-        near = []
-        for class_map in (truth, predicted):
-            mask = class_map == label
-            inner = binary_erosion(mask, np.ones((3, 3)), iterations=reach)
-            near.append(mask & ~inner & counted)
-        assert overlap[:, label].tolist() == [(near[0] & near[1]).sum(), (near[0] | near[1]).sum()]
 
 
 def test_upsampling_is_a_transposed_convolution_with_bilinear_weights() -> None:
