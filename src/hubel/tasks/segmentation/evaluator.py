@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,38 +15,34 @@ from hubel.data.mask_folder import read_class_map
 from hubel.data.samples import Sample, Target
 from hubel.drawing import draw_class_map
 from hubel.metrics.segmentation import SegmentationScores, boundary_overlap, combine, pixel_confusion
-from hubel.models.metadata import ModelMetadata
 from hubel.reports.format import percent
 from hubel.reports.report_data import Comparison
 from hubel.results import Prediction, SegmentationMap
-from hubel.tasks.base import Evaluator, Predictions
+from hubel.tasks.base import Predictions
 from hubel.tasks.segmentation.decode import to_original
+from hubel.tasks.worst_images import ComparingEvaluator, ScoredImage
 
-_SHOWN = 12  # images in a report
-_PANEL = 300  # pixels of the longer side of each there
+_PANEL = 300  # pixels of the longer side of an image in a report
 _WRONG = (214, 39, 40)
 
 
-class _Segmented(NamedTuple):
-    """One image: pixels by true and predicted class; of a sample its file, and how a report shows it, if it does."""
+@dataclass
+class _Segmented(ScoredImage):
+    """Pixels by true and predicted class."""
 
     confusion: np.ndarray
-    path: Path | None
     boundaries: np.ndarray | None = None
-    comparison: Comparison | None = None
 
     @property
-    def accuracy(self) -> float:
+    def quality(self) -> float:
         """Fraction of the labelled pixels that are right; 1 if none is labelled."""
         return float(np.trace(self.confusion)) / (int(self.confusion.sum()) or 1) if self.confusion.any() else 1.0
 
 
-class SegmentationEvaluator(Evaluator):
+class SegmentationEvaluator(ComparingEvaluator):
     """See :class:`~hubel.tasks.base.Evaluator`. Samples are compared at the size of their images."""
 
-    def __init__(self, metadata: ModelMetadata) -> None:
-        super().__init__(metadata)
-        self._worst: list[int] = []
+    images: list[_Segmented]
 
     def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"class_map"`` (N, H, W)."""
@@ -58,19 +56,12 @@ class SegmentationEvaluator(Evaluator):
 
     def _add(self, truth: np.ndarray, predicted: np.ndarray, path: Path | None) -> None:
         count = len(self.classes)
-        outlines = None if path is None else boundary_overlap(truth, predicted, count)
-        image = _Segmented(pixel_confusion(truth, predicted, count), path, outlines)
-        self.images.append(image)
+        confusion = pixel_confusion(truth, predicted, count)
         if path is None:
-            return
-        # Only the images that a report shows are drawn.
-        self._worst = sorted([*self._worst, len(self.images) - 1], key=lambda index: self.images[index].accuracy)
-        if len(self._worst) > _SHOWN:
-            dropped = self._worst.pop()
-            self.images[dropped] = self.images[dropped]._replace(comparison=None)
-        if len(self.images) - 1 in self._worst:
-            drawn = compared(path, truth, predicted, image.accuracy, self.classes)
-            self.images[-1] = image._replace(comparison=drawn)
+            self.images.append(_Segmented(None, confusion))
+        else:
+            image = _Segmented(path, confusion, boundary_overlap(truth, predicted, count))
+            self.add(image, partial(compared, path, truth, predicted, image.quality, self.classes))
 
     def update_results(self, results: Sequence[Prediction], samples: Sequence[Sample]) -> None:
         """Take class maps of the images' sizes."""
@@ -91,11 +82,6 @@ class SegmentationEvaluator(Evaluator):
             metrics = {"pixel_accuracy": scores.pixel_accuracy, "mean_iou": scores.mean_iou}
             rows.append({"source": str(image.path), **metrics})
         return rows
-
-    def worst_predictions(self) -> list[Comparison]:
-        """The images with the most wrong pixels, worst first."""
-        worst = sorted(self.images, key=lambda image: image.accuracy)[:_SHOWN]
-        return [image.comparison for image in worst if image.comparison is not None]
 
 
 def compared(path: Path, truth: np.ndarray, predicted: np.ndarray, accuracy: float, names: Sequence[str]) -> Comparison:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,30 +16,31 @@ from hubel.data.image_io import read_image
 from hubel.data.photographs import reduced, whole_blocks
 from hubel.data.samples import Sample, Target
 from hubel.metrics.image_quality import EnlargedScore, EnlargingScores, compare, luma, psnr
-from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import Comparison
 from hubel.results import Prediction
-from hubel.tasks.base import Evaluator, Predictions
+from hubel.tasks.base import Predictions
 from hubel.tasks.super_resolution.decode import to_bytes
+from hubel.tasks.worst_images import ComparingEvaluator, ScoredImage
 
-_SHOWN = 12  # images in a report
-_CROP = 112  # pixels of what is shown of each
+_CROP = 112  # pixels of what a report shows of an image
 
 
-class _Enlarged(NamedTuple):
-    """One image: its scores; of a sample its file, and, of those that a report may show, a part."""
+@dataclass
+class _Enlarged(ScoredImage):
+    """Scores of one image."""
 
     score: EnlargedScore
-    path: Path | None = None
-    comparison: Comparison | None = None
+
+    @property
+    def quality(self) -> float:
+        """The gain over bicubic interpolation in decibels."""
+        return self.score.psnr - self.score.bicubic_psnr
 
 
-class SuperResolutionEvaluator(Evaluator):
+class SuperResolutionEvaluator(ComparingEvaluator):
     """See :class:`~hubel.tasks.base.Evaluator`: PSNR and SSIM of lumas, without borders of the scale."""
 
-    def __init__(self, metadata: ModelMetadata) -> None:
-        super().__init__(metadata)
-        self._with_pixels: list[int] = []
+    images: list[_Enlarged]
 
     def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"image"`` (N, H, W, C) of parts of images."""
@@ -45,7 +48,7 @@ class SuperResolutionEvaluator(Evaluator):
             assert isinstance(truth, Target) and truth.image is not None
             border = slice(self.preprocessing.scale, -self.preprocessing.scale)
             one, other = (luma(_rgb(each))[border, border] for each in (to_bytes(values), truth.image))
-            self.images.append(_Enlarged(EnlargedScore(psnr(one, other))))
+            self.images.append(_Enlarged(None, EnlargedScore(psnr(one, other))))
 
     def update_results(self, results: Sequence[Prediction], samples: Sequence[Sample]) -> None:
         """Take whole images, enlarged from what :func:`hubel.data.photographs.reduced` makes of the samples."""
@@ -57,18 +60,8 @@ class SuperResolutionEvaluator(Evaluator):
             bicubic = np.asarray(small.resize(size, Image.Resampling.BICUBIC))
             enlarged = np.asarray(result.image.convert("RGB"))
             score = EnlargedScore(*compare(enlarged, truth, scale), *compare(bicubic, truth, scale))
-            nearest = np.asarray(small.resize(size, Image.Resampling.NEAREST))
-            panels = {"nearest": nearest, "bicubic": bicubic, "this network": enlarged, "the image itself": truth}
-            window = _most_changed(bicubic, truth)
-            parts = [(name, np.ascontiguousarray(pixels[window])) for name, pixels in panels.items()]
-            note = f"PSNR {score.psnr:.2f} dB, bicubic {score.bicubic_psnr:.2f} dB"
-            self.images.append(_Enlarged(score, sample.path, Comparison(sample.path, parts, note)))
-            # Only the images that a report shows keep their pixels.
-            self._with_pixels.append(len(self.images) - 1)
-            self._with_pixels.sort(key=lambda index: _gain(self.images[index]))
-            for dropped in self._with_pixels[_SHOWN:]:
-                self.images[dropped] = self.images[dropped]._replace(comparison=None)
-            del self._with_pixels[_SHOWN:]
+            shown = partial(_compared, sample.path, small, bicubic, enlarged, truth, score)
+            self.add(_Enlarged(sample.path, score), shown)
 
     def compute(self) -> EnlargingScores:
         """Means over the images."""
@@ -82,14 +75,16 @@ class SuperResolutionEvaluator(Evaluator):
             rows.append({"source": str(image.path), **scores})
         return rows
 
-    def worst_predictions(self) -> list[Comparison]:
-        """Parts of the images with the smallest gain over bicubic interpolation."""
-        worst = sorted(self.images, key=_gain)[:_SHOWN]
-        return [image.comparison for image in worst if image.comparison is not None]
 
-
-def _gain(image: _Enlarged) -> float:
-    return image.score.psnr - image.score.bicubic_psnr
+def _compared(
+    path: Path, small: Image.Image, bicubic: np.ndarray, enlarged: np.ndarray, truth: np.ndarray, score: EnlargedScore
+) -> Comparison:
+    """The part of an image in which there is most detail to be restored, enlarged in several ways."""
+    nearest = np.asarray(small.resize((truth.shape[1], truth.shape[0]), Image.Resampling.NEAREST))
+    panels = {"nearest": nearest, "bicubic": bicubic, "this network": enlarged, "the image itself": truth}
+    window = _most_changed(bicubic, truth)
+    parts = [(name, np.ascontiguousarray(pixels[window])) for name, pixels in panels.items()]
+    return Comparison(path, parts, f"PSNR {score.psnr:.2f} dB, bicubic {score.bicubic_psnr:.2f} dB")
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
