@@ -315,6 +315,12 @@ class TrainingConfig:
         str | None,
         Option("Part trained after the head epochs: from this layer to the head, or a fraction counted from the top."),
     ] = None
+    staged: Annotated[
+        bool,
+        Option(
+            "Train in the stages of the network's paper, each with --epochs and from the one before: fcn8s, fcn16s.",
+        ),
+    ] = False
     batch_norm: Annotated[
         Literal["frozen", "train"] | None, Option("Statistics of unfrozen BatchNorm layers: kept or updated.")
     ] = None

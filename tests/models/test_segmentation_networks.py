@@ -14,10 +14,13 @@ from sklearn.metrics import jaccard_score
 from torch import nn
 from torch.nn import functional
 
+from hubel.errors import WeightsError
 from hubel.layers.aspp import dilate
 from hubel.layers.bilinear import BilinearUpsample2d
-from hubel.models import create_model
+from hubel.models import architecture, create_model
+from hubel.models.segmentation.fcn import FCNConfig, build_on
 from hubel.models.segmentation.losses import dice, hardest_cross_entropy, lovasz_softmax
+from hubel.models.stages import load_stage
 
 PARAMETERS = {"fcn32s": 136_152_917, "fcn16s": 134_815_994, "fcn8s": 134_489_759}
 
@@ -81,6 +84,69 @@ def test_logits_are_torchfcns(
         expected, found = network(image), ours(image)
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def _beside_zeros(scores: torch.Tensor, factor: int, cropped: bool) -> torch.Tensor:
+    """Bilinear interpolation, to where it fades into zeros beside the maps; ``cropped``: to the maps' own border."""
+    larger = functional.interpolate(functional.pad(scores, (1,) * 4), scale_factor=factor, mode="bilinear")
+    cut = factor if cropped else factor // 2
+    return larger[:, :, cut:-cut, cut:-cut]
+
+
+def test_a_stage_begins_with_the_enlarged_scores_of_the_one_before() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 96, 64)
+    before = create_model("fcn32s", num_classes=3, backbone="resnet18", at_once=False).eval()
+    for name in ("fcn16s", "fcn8s"):
+        for key, tensor in before.named_parameters():
+            if "classifier" in key:  # as if they had learned something
+                nn.init.normal_(tensor)
+        model = create_model(name, num_classes=3, backbone="resnet18", at_once=False).eval()
+        load_stage(model, before.state_dict(), architecture(name).stages, "before")
+        with torch.no_grad():
+            scores, found = before(images), model(images)
+        assert scores.abs().max() > 1
+        torch.testing.assert_close(found, _beside_zeros(scores, 2, cropped=True), atol=1e-5, rtol=0)
+        before = model
+
+
+def test_a_stage_of_the_papers_network_begins_with_scores_that_are_enlarged_in_one_step_more() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 40, 53)
+
+    def built(stride: int) -> nn.Module:
+        source = create_model("vgg11", num_classes=1, image_size=224, width=0.125)
+        return build_on(FCNConfig(stride, at_once=False), 3, source).eval()
+
+    models = [built(stride) for stride in (32, 16, 8)]
+    nn.init.normal_(models[0].head.classifier.weight)
+    # What the last upsampling has learned stays behind: the next one enlarges by less.
+    nn.init.normal_(models[0].head.upsamplings[0].weight)
+    for name, before, model in zip(("fcn16s", "fcn8s"), models, models[1:], strict=False):
+        load_stage(model, before.state_dict(), architecture(name).stages, "before")
+    head = models[0].head
+    with torch.no_grad():
+        # The padding of Long et al.'s published networks: 100 pixels, of which the first convolution adds one.
+        coarse = head.classifier(head.layers(models[0].features(functional.pad(images, (99,) * 4))[32]))
+        for model, factors, start in zip(models[1:], ((2, 16), (2, 2, 8)), (27, 31), strict=True):
+            expected = coarse
+            for factor in factors:
+                expected = _beside_zeros(expected, factor, cropped=False)
+            expected = expected[:, :, start : start + 40, start : start + 53]
+            assert expected.abs().max() > 0.01
+            torch.testing.assert_close(model(images), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_stage_takes_all_weights_of_the_one_before_or_none() -> None:
+    model, before = (create_model(name, num_classes=3, backbone="resnet18") for name in ("fcn16s", "fcn32s"))
+    stages, state = architecture("fcn16s").stages, before.state_dict()
+    for key in ("backbone.stem.conv.weight", "head.classifier.bias"):
+        with pytest.raises(WeightsError, match=f"misses {key}"):
+            load_stage(model, {name: tensor for name, tensor in state.items() if name != key}, stages, "before")
+    with pytest.raises(WeightsError, match="unknown head.more"):
+        load_stage(model, {**state, "head.more": torch.zeros(1)}, stages, "before")
+    with pytest.raises(WeightsError, match=r"other shapes: head\.classifier"):
+        load_stage(model, create_model("fcn32s", num_classes=4, backbone="resnet18").state_dict(), stages, "before")
 
 
 @pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "fcn_resnet50", "deeplabv3_resnet50"])

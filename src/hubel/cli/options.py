@@ -134,7 +134,8 @@ _GROUPS = {
     ),
     "Optimization": (
         "batch", "accumulate", "optimizer", "learning_rate", "head_learning_rate", "weight_decay", "schedule", "warmup",
-        "head_epochs", "unfreeze_from", "batch_norm", "label_smoothing", "loss_weights", "average", "patience",
+        "head_epochs", "unfreeze_from", "staged", "batch_norm", "label_smoothing", "loss_weights", "average",
+        "patience",
     ),
     RUNNING: ("precision", "device", "threads", "cache_features"),
 }  # fmt: skip

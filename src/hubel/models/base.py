@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from hubel.analysis.tracing import Tracing, outside_traces, to_meta
 from hubel.errors import ModelError
+from hubel.models.stages import Stages
 
 AUXILIARY = "auxiliary"
 """The loss term of auxiliary classifiers. It is minimized like the others, but not part of the loss that is reported:
@@ -60,6 +61,7 @@ class Architecture:
             for architectures that train on whole images.
         recipes: fields of :class:`~hubel.config.TrainingConfig` whose defaults are others than the task's, as
             :data:`hubel.config.RECIPES` has them: of training from pretrained weights, and from scratch.
+        stages: how it is trained in stages; ``None`` if its paper has none.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Architecture:
     class_layers: ClassLayers = ClassLayers()
     training_crop: str | None = None
     recipes: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
+    stages: Stages | None = None
 
     @property
     def is_backbone(self) -> bool:

@@ -14,12 +14,13 @@ from hubel.console import ProgressBar, activity
 class TrainingDisplay(ProgressBar):
     """Writes the progress of a training run to stderr: a line for each epoch, on a terminal a bar of its steps too.
 
-    A quiet one, as in all but one of several processes, writes nothing.
+    A quiet one, as in all but one of several processes, writes nothing. ``later`` is the number of epochs that the run
+    has after these.
     """
 
-    def __init__(self, epochs: int, quiet: bool = False) -> None:
+    def __init__(self, epochs: int, quiet: bool = False, later: int = 0) -> None:
         super().__init__("preparing", visible=not quiet, lines=True)
-        self.epochs, self._quiet = epochs, quiet
+        self.epochs, self._quiet, self._later = epochs, quiet, later
         self._announced: set[str] = set()
         self._epoch_seconds, self._epochs_left = 0.0, 0
         self.started, self.seconds = time.perf_counter(), dict[str, float]()
@@ -57,7 +58,7 @@ class TrainingDisplay(ProgressBar):
 
     def end_epoch(self, row: dict[str, Any], metrics: Mapping[str, str], best: bool) -> None:
         """Write a line with the epoch's losses and its metrics, whose names in messages are given by column."""
-        self._epoch_seconds, self._epochs_left = row["seconds"], self.epochs - row["epoch"]
+        self._epoch_seconds, self._epochs_left = row["seconds"], self._later + self.epochs - row["epoch"]
         parts = []
         for part, words in (("train", "train"), ("val", "validation")):
             named = [(f"{part}_{name}", text) for name, text in {"loss": "loss", **metrics}.items()]

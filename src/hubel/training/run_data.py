@@ -19,7 +19,7 @@ from hubel.models import architecture
 from hubel.models.config_schema import with_options
 from hubel.tasks.registry import get_task
 from hubel.training.distributed import DistributedContext
-from hubel.training.run_folder import CHECKPOINT, SPLITS
+from hubel.training.run_folder import SPLITS, has_trained
 
 _MOST_LABELLED = 4  # images without boxes for each with them: Redmon and Farhadi 2017, arXiv 1612.08242, section 4
 
@@ -102,7 +102,7 @@ def read_together(processes: DistributedContext, config: TrainingConfig, folder:
 def _recorded(folder: str | None) -> Path | None:
     """The record of a run to continue; one that was killed before it was written has not trained on any yet."""
     path = Path(folder) / SPLITS if folder else None
-    if path is not None and not path.exists() and not (path.parent / CHECKPOINT).exists():
+    if path is not None and not path.exists() and not has_trained(path.parent):
         return None
     return path
 

@@ -13,10 +13,10 @@ from hubel.config import TrainingConfig
 from hubel.config_file import write_config
 from hubel.data.samples import ImageDataset
 from hubel.data.splits import Splits, write_splits
-from hubel.errors import DataError
+from hubel.errors import DataError, ResumableError
 from hubel.fileio import rename_unique, staged_directory
 
-CONFIG, SPLITS, CHECKPOINT = "config.yaml", "splits.json", "checkpoint.pt"
+CONFIG, SPLITS, CHECKPOINT, STAGES = "config.yaml", "splits.json", "checkpoint.pt", "stages"
 _LOCK = ".lock"
 _WAIT = 8.0
 """Seconds: the loading processes of a training that was killed live a little longer, and hold its lock."""
@@ -37,10 +37,24 @@ def make_run_folder(base: Path, config: TrainingConfig, splits: Splits, data: Im
         raise DataError(f"{base} cannot be created: {error.message}", "choose another folder with --out") from error
 
 
-def discard_unless_trained(folder: Path) -> None:
-    """Remove the folder of a start that failed, which could only fail again; one with a finished epoch stays."""
-    if not (folder / CHECKPOINT).exists():
-        shutil.rmtree(folder, ignore_errors=True)
+@contextmanager
+def failed_start_removed(folder: Path, quiet: bool) -> Iterator[None]:
+    """Leave no folder behind that could only fail again; one that was interrupted can be continued.
+
+    The same holds where the error's hint promises it: after a full disk, or when memory ran out. A quiet process, which
+    has not made the folder, removes nothing.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not quiet and not isinstance(error, ResumableError) and not has_trained(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def has_trained(folder: Path) -> bool:
+    """True if an epoch of the run, or of a stage before, is finished."""
+    return (folder / CHECKPOINT).exists() or any(folder.glob(f"{STAGES}/*/{CHECKPOINT}"))
 
 
 def latest_run_folder(base: Path, holds: str = CONFIG, what: str = "run") -> Path:

@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import MISSING, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ForwardRef, Unpack
+from typing import Any, Unpack
 
 import torch
 
@@ -45,13 +46,14 @@ from hubel.training.results import TrainingResult, finish
 from hubel.training.run_data import RunData, read_together
 from hubel.training.run_folder import (
     CONFIG,
-    discard_unless_trained,
+    failed_start_removed,
     in_use,
     latest_run_folder,
     make_run_folder,
 )
 from hubel.training.setup import build_training
-from hubel.training.train_options import TrainingOptions
+from hubel.training.stages import Stage, refuse_stage, resolve_stages, stages_of
+from hubel.training.train_options import TrainingOptions, with_options
 from hubel.weights import default_entry
 
 
@@ -111,7 +113,8 @@ def train(
             such folders.
         resume: continue the newest run of this name (or ``out``), with its own configuration.
         out: folder of the run; ``runs/NAME`` by default, with a number if it exists.
-        callbacks: objects with methods of :class:`~hubel.training.callbacks.Callback`, which follow the run.
+        callbacks: objects with methods of :class:`~hubel.training.callbacks.Callback`, which follow the run; of one in
+            stages, each stage.
         config: fields of :class:`~hubel.config.TrainingConfig`: ``model``, ``epochs``, …
 
     Returns:
@@ -139,8 +142,8 @@ def train(
             torch.set_num_threads(chosen.threads)
         run_data = read_together(processes, chosen, plan["folder"])
         with activity(f"building {chosen.model}"):
-            model, metadata = make_model(chosen, run_data.samples.classes, run_data.splits.train)
-        validate_before_run(chosen, model, run_data)
+            made = make_model(chosen, run_data.samples.classes, run_data.splits.train)
+        validate_before_run(chosen, made[0], run_data)
 
         def new_folder() -> str:
             folder = make_run_folder(base, chosen, run_data.splits, run_data.samples)
@@ -148,36 +151,93 @@ def train(
             return str(folder)
 
         folder = Path(processes.broadcast_object(lambda: plan["folder"] or new_folder()))
-        quiet = not processes.is_main
-        followers = Callbacks(() if quiet else (*trackers(chosen), *callbacks))
+        taken = "" if folder == base or resume else f", as {base} exists"
+        again = f"hubel train {data}{f' --out {folder}' if out is not None else ''} --resume"
+        *earlier, last = stages_of(chosen, folder)
+        seconds = {"reading and checking the data": time.perf_counter() - started}
+        with interruptions() as stop_if_asked:
+            session = _Session(folder, taken, again, run_data, processes, callbacks, stop_if_asked)
+            network: Network | None = made
+            if earlier:
+                del made  # it is built again when it is its turn
+                network = None
+            for stage in earlier:
+                done = processes.broadcast_object(stage.finished_seconds)
+                if done is None:
+                    processes.broadcast_object(partial(stage.make_folder, run_data))
+                    done = _train_stage(session, stage, None, {}).seconds
+                seconds[f"training {stage.config.model}"] = done
+            return _train_stage(session, last, network, seconds)
+
+
+Network = tuple[Model, ModelMetadata]
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What the trainings of a run have in common.
+
+    Attributes:
+        folder: of the run; ``taken`` says why it has another name than asked for.
+        again: the command that continues the run.
+        stop_if_asked: raises if the user has interrupted.
+    """
+
+    folder: Path
+    taken: str
+    again: str
+    data: RunData
+    processes: DistributedContext
+    callbacks: Sequence[Callback]
+    stop_if_asked: Callable[[], None]
+
+
+def _train_stage(
+    session: _Session, stage: Stage, network: Network | None, seconds: Mapping[str, float]
+) -> TrainingResult:
+    """Train a network, which is built if there is none, and score it.
+
+    ``seconds`` have passed before, by what they were spent on.
+    """
+    config, data, processes, folder = stage.config, session.data, session.processes, session.folder
+    quiet, epochs = not processes.is_main, config.epochs or 1
+    followers = Callbacks(() if quiet else (*trackers(config), *session.callbacks))
+    later = epochs * (stage.count - stage.number)
+    with TrainingDisplay(epochs, quiet, later) as display, ExitStack() as stack:
         stack.callback(followers.on_run_end, None)  # unless there is a result
-        with interruptions() as stop_if_asked, TrainingDisplay(chosen.epochs or 1, quiet) as display:
-            display.started, display.seconds["reading and checking the data"] = started, time.perf_counter() - started
-            try:
-                with report_error_once(processes), _failed_start_removed(folder, quiet), worker_deaths_explained():
-                    _announce(chosen, metadata, run_data, processes, display)
-                    display.log(f"run folder: {folder}{'' if folder == base or resume else f', as {base} exists'}")
-                    with display.stage("choosing how to compute"):
-                        training, decisions = build_training(
-                            folder, chosen, model, metadata, run_data.trained_splits, display, processes
-                        )
-                    training.stop_if_asked, training.callbacks = stop_if_asked, followers
-                    progress = fit(training)
-            except KeyboardInterrupt:
-                option = f" --out {folder}" if out is not None else ""
-                again = f"hubel train {data}{option} --resume"
-                display.log(f"interrupted: finished epochs are kept in {folder}")
-                display.log(f"continue with: {again}{'' if processes.is_single else ', with any number of processes'}")
-                raise
-            result = finish(training, progress, run_data.splits, run_data.warnings, decisions)
-            followers.on_run_end(result)
-            return result
+        display.started, display.seconds = display.started - sum(seconds.values()), dict(seconds)
+        try:
+            with report_error_once(processes), failed_start_removed(folder, quiet), worker_deaths_explained():
+                if network is None:
+                    with display.stage(f"building {config.model}"):
+                        network = make_model(config, data.samples.classes, data.splits.train)
+                model, metadata = network
+                if processes.is_main:
+                    stage.load_previous(model)
+                _announce(stage, metadata, data, processes, display)
+                if stage.before is None:
+                    display.log(f"run folder: {folder}{session.taken}")
+                with display.stage("choosing how to compute"):
+                    training, decisions = build_training(
+                        stage.folder, config, model, metadata, data.trained_splits, display, processes
+                    )
+                training.stop_if_asked, training.callbacks = session.stop_if_asked, followers
+                progress = fit(training)
+        except KeyboardInterrupt:
+            display.log(f"interrupted: finished epochs are kept in {folder}")
+            anywhere = "" if processes.is_single else ", with any number of processes"
+            display.log(f"continue with: {session.again}{anywhere}")
+            raise
+        result = finish(training, progress, data.splits, data.warnings, decisions)
+        followers.on_run_end(result)
+        return result
 
 
 def _plan(data: Path, base: Path, resume: bool, options: dict[str, Any]) -> dict[str, Any]:
     """The resolved configuration as JSON, and the folder of the run to continue, or ``None``."""
     if resume:
         folder = latest_run_folder(base)
+        refuse_stage(folder)
         return {"folder": str(folder), "config": read_config(folder / CONFIG).to_json()}
     check_exists(data)
     return {"folder": None, "config": complete_config(data, options).to_json()}
@@ -214,7 +274,7 @@ def complete_config(data: Path, options: Mapping[str, Any]) -> TrainingConfig:
     chosen = resolved.resolved(weights_name(resolved) is not None)
     trackers(chosen)  # packages that are missing
     _check_layer_name(chosen)
-    return chosen
+    return resolve_stages(chosen)
 
 
 def _of_cfg(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -257,20 +317,6 @@ def _check_layer_name(config: TrainingConfig) -> None:
         freeze_below(network, str(config.unfreeze_from))
 
 
-@contextmanager
-def _failed_start_removed(folder: Path, quiet: bool) -> Iterator[None]:
-    """Leave no folder behind that could only fail again; one that was interrupted can be continued.
-
-    The same holds where the error's hint promises it: after a full disk, or when memory ran out.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not quiet and not isinstance(error, ResumableError):
-            discard_unless_trained(folder)
-        raise
-
-
 def validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> None:
     """Refuse a wrong configuration before a folder is created."""
     phases = plan_phases(config)
@@ -290,13 +336,18 @@ def validate_before_run(config: TrainingConfig, model: Model, data: RunData) -> 
 
 
 def _announce(
-    config: TrainingConfig,
+    stage: Stage,
     metadata: ModelMetadata,
     data: RunData,
     processes: DistributedContext,
     display: TrainingDisplay,
 ) -> None:
     """Log what the check found and what is about to happen."""
+    config = stage.config
+    if stage.count > 1:
+        display.log(f"{stage.name}{f', from the best weights of {stage.before.name}' if stage.before else ''}")
+    if stage.before is not None:
+        return
     for warning in data.warnings:
         display.log(f"note: {warning}")
     weights = metadata.weights or (metadata.backbone.weights if metadata.backbone else None)
@@ -334,23 +385,6 @@ def worker_deaths_explained() -> Iterator[None]:
             f"a data-loading worker exited unexpectedly: {error}",
             "continue with --resume, or start again with fewer --workers: often memory ran out",
         ) from error
-
-
-def with_options(signature: inspect.Signature, without: Collection[str] = ()) -> inspect.Signature:
-    """The signature with each option, but those ``without``, as a keyword, which notebooks complete."""
-    defaults = {each.name: each.default for each in fields(TrainingConfig)}
-    *own, _ = signature.parameters.values()
-    options = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None if defaults[name] is MISSING else defaults[name],
-            annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
-        )
-        for name, kind in TrainingOptions.__annotations__.items()
-        if name not in without
-    ]
-    return signature.replace(parameters=[*own, *options])
 
 
 train.__signature__ = with_options(inspect.signature(train))  # type: ignore[attr-defined]

@@ -5,9 +5,13 @@ What they mean stands at the fields of :class:`hubel.config.TrainingConfig`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, ForwardRef, Literal, TypedDict
+
+from hubel.config import TrainingConfig
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -35,6 +39,7 @@ class TrainingOptions(TypedDict, total=False):
     schedule: Literal["cosine", "one-cycle", "constant"]
     warmup: float
     unfreeze_from: str | None
+    staged: bool
     batch_norm: Literal["frozen", "train"] | None
     label_smoothing: float | None
     loss_weights: Mapping[str, float] | str
@@ -54,3 +59,20 @@ class TrainingOptions(TypedDict, total=False):
     mlflow: bool
     log_steps: bool
     strict: bool
+
+
+def with_options(signature: inspect.Signature, without: Collection[str] = ()) -> inspect.Signature:
+    """The signature with each option, but those ``without``, as a keyword, which notebooks complete."""
+    defaults = {each.name: each.default for each in fields(TrainingConfig)}
+    *own, _ = signature.parameters.values()
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if defaults[name] is MISSING else defaults[name],
+            annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
+        )
+        for name, kind in TrainingOptions.__annotations__.items()
+        if name not in without
+    ]
+    return signature.replace(parameters=[*own, *options])

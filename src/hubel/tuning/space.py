@@ -53,10 +53,11 @@ Space = dict[str, Range | Choices]
 # What the data and the machine decide, what makes scores incomparable, and what does not change what is learned.
 _NOT_SEARCHED = frozenset(
     {"data", "task", "split", "seed", "options", "patience", "precision", "device", "threads", "workers", "cache"}
-    | {"strict", "tensorboard", "wandb", "mlflow", "log_steps"}
+    | {"staged", "strict", "tensorboard", "wandb", "mlflow", "log_steps"}
 )
-NOT_TAKEN = ("image_labels", "patience", "tensorboard", "wandb", "mlflow", "log_steps")
-"""Options of a training that a search has no use for: its trainings run to their last epoch, and keep no record."""
+NOT_TAKEN = ("image_labels", "staged", "patience", "tensorboard", "wandb", "mlflow", "log_steps")
+"""Options of a training that a search has no use for: its trainings are single, run to their last epoch and keep no
+record."""
 
 _LARGEST = 1e15  # end of a range: whole numbers up to it are exact as floats, too
 _FORMS = "write a range, {low: 0.0001, high: 0.01, log: true}, or a list of choices, [cosine, one-cycle]"

@@ -23,8 +23,7 @@ from hubel.interrupts import interruptions
 from hubel.system import tune_allocator
 from hubel.training.run_data import RunData, read_run_data
 from hubel.training.run_folder import in_use, latest_run_folder
-from hubel.training.train import with_options
-from hubel.training.train_options import TrainingOptions
+from hubel.training.train_options import TrainingOptions, with_options
 from hubel.tuning.ensemble import Networks, check_members
 from hubel.tuning.fold_processes import SeveralAtATime
 from hubel.tuning.fold_training import OneAtATime, Shared, Trainer

@@ -15,8 +15,11 @@ upscore   transposed convolutions by 2, by 2 (8s), by 8, 16 or 32      from pixe
 The padding makes images of any size come out at their own size. Parameters at 21 classes: 136,152,917 (32s),
 134,815,994 (16s), 134,489,759 (8s). Score layers begin at zero, upsampling as bilinear interpolation. With
 ``at_once`` all streams are trained together, as the published "at-once" networks are: pool4 is scaled by 0.01 and
-pool3 by 0.0001 before they are scored. ``at_once=False`` is for weights of the staged training, 32s, 16s, 8s, which
-have no such factors.
+pool3 by 0.0001 before they are scored. ``at_once=False`` is for the staged training of section 4.2, which has no such
+factors: 32s, then 16s from it, then 8s. The new score layer begins at zero, so that a network begins with the scores
+of the one before. The paper divides the rate of its SGD by 100 from one to the next. A step of AdamW is as long as its
+rate, however small the gradients: at a hundredth, a layer that begins at zero would stay there. Both later stages have
+a tenth.
 
 On any other classifier: its maps of stride 32, 16 and 8 are scored by 1×1 convolutions, and added after upsampling by
 2, as in the paper; scores at the finest stride are interpolated to the pixels. There are no dense layers, and nothing
@@ -40,6 +43,7 @@ from hubel.layers.init import initialize
 from hubel.models.base import Architecture, Classifier
 from hubel.models.config_schema import ShareBelowOne
 from hubel.models.segmentation.segmenter import CLASS_LAYERS, Segmenter, require_strides
+from hubel.models.stages import Stages
 
 _PAD = 100  # pixels, of the first convolution
 _FIRST_CROP = {8: 31, 16: 27, 32: 19}  # of the enlarged scores, by the finest stride
@@ -186,7 +190,7 @@ def _on_vgg(
     return PaperFCN(backbone, head, feature_info)
 
 
-def _row(stride: Literal[8, 16, 32], depth: int, section: str) -> Architecture:
+def _row(stride: Literal[8, 16, 32], depth: int, section: str, before: tuple[str, ...] = ()) -> Architecture:
     return Architecture(
         f"fcn{stride}s",
         build_on,
@@ -198,7 +202,12 @@ def _row(stride: Literal[8, 16, 32], depth: int, section: str) -> Architecture:
         num_classes=21,
         backbone="efficientnet_lite0",
         class_layers=CLASS_LAYERS,
+        stages=Stages(before, r"head\.(skip_classifiers|upsamplings)\.", {"at_once": False}) if before else None,
     )
 
 
-ARCHITECTURES = (_row(32, 49, "4.1"), _row(16, 50, "4.2"), _row(8, 51, "4.2"))
+ARCHITECTURES = (
+    _row(32, 49, "4.1"),
+    _row(16, 50, "4.2", ("fcn32s",)),
+    _row(8, 51, "4.2", ("fcn32s", "fcn16s")),
+)
