@@ -27,6 +27,7 @@ MAX_PIXELS = 178_956_970
 _MAX_OUTLINE = 4_000_000
 """Pixels along an outline that is rasterized; only forged ones are longer."""
 
+_MAX_GROUP = 9  # characters of a number in compressed run lengths: 45 bits
 _CIRCLE_CORNERS = 64
 
 
@@ -105,7 +106,7 @@ def parse_mask(height: int, width: int, counts: str | Sequence[int]) -> RunLengt
         ValueError: the lengths do not add up to ``height × width``, or the image is too large for a mask.
     """
     check_size(height, width)
-    lengths = _decode_counts(counts) if isinstance(counts, str) else list(counts)
+    lengths = _decode_counts(counts).tolist() if isinstance(counts, str) else list(counts)
     if not all(isinstance(length, int) and length >= 0 for length in lengths) or sum(lengths) != height * width:
         raise ValueError(f"a mask's run lengths do not add up to {width}×{height} pixels")
     if isinstance(counts, str):
@@ -114,26 +115,29 @@ def parse_mask(height: int, width: int, counts: str | Sequence[int]) -> RunLengt
     return RunLengthMask(height, width, rle["counts"].decode("ascii"))
 
 
-def _decode_counts(text: str) -> list[int]:
+def _decode_counts(text: str) -> np.ndarray:
     """Run lengths of a compressed text: groups of five bits, least first, as differences to the one two before.
 
     faster_coco_eval reads a text without checking it; a forged one would make it write beyond its memory.
     """
-    lengths: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 40:
-            raise ValueError(f"a mask's run lengths are not COCO's compressed text (at {character!r})")
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-            value = shift = 0
-    if shift:
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64) - 48
+    if not codes.size:
+        return codes
+    ends = codes & 32 == 0  # of the groups
+    starts = np.concatenate(([0], np.flatnonzero(ends[:-1]) + 1))
+    sizes = np.diff(starts, append=codes.size)
+    wrong = (codes < 0) | (codes >= 64) | np.repeat(sizes > _MAX_GROUP, sizes)
+    if wrong.any():
+        raise ValueError(f"a mask's run lengths are not COCO's compressed text (at {text[int(wrong.argmax())]!r})")
+    if not ends[-1]:
         raise ValueError("a mask's run lengths end in the middle of a number")
+    places = np.arange(codes.size) - np.repeat(starts, sizes)
+    lengths = np.add.reduceat((codes & 31) << (5 * places), starts)
+    lengths -= np.where(codes[starts + sizes - 1] & 16, 1 << (5 * sizes), 0)
+    if np.abs(lengths).max() > MAX_PIXELS:
+        raise ValueError("a mask's run lengths are longer than any image")
+    for first in (1, 2):  # the first length stands alone
+        lengths[first::2] = lengths[first::2].cumsum()
     return lengths
 
 
@@ -150,17 +154,44 @@ def rasterize(
     return pixels
 
 
+def rasterized(
+    polygons: Iterable[Sequence[float]], holes: Sequence[Sequence[float]], height: int, width: int
+) -> RunLengthMask:
+    """As :func:`rasterize`, as run lengths; without holes in the time and memory of the outlines, not of the image."""
+    check_size(height, width)
+    if holes:
+        return encode(rasterize(polygons, holes, height, width))
+    if (rle := _filled(polygons, height, width)) is None:
+        return encode(np.zeros((height, width), dtype=bool))
+    return RunLengthMask(height, width, rle["counts"].decode("ascii"))
+
+
+def mask_runs(mask: RunLengthMask) -> np.ndarray:
+    """Where the runs of pixels begin and end, int (runs, 2), in the image's pixels column by column."""
+    ends = _decode_counts(mask.counts).cumsum()
+    return ends[: len(ends) // 2 * 2].reshape(-1, 2)
+
+
 def _rasterize(polygons: Iterable[Sequence[float]], height: int, width: int) -> np.ndarray:
+    if (rle := _filled(polygons, height, width)) is None:
+        return np.zeros((height, width), dtype=bool)
+    pixels: np.ndarray = _coco().decode(rle).astype(bool)
+    return pixels
+
+
+def _filled(polygons: Iterable[Sequence[float]], height: int, width: int) -> dict[str, Any] | None:
+    """Pixels inside any polygon as the library's run lengths; ``None`` without polygons."""
     flat = [list(map(float, polygon)) for polygon in polygons]
     for polygon in flat:
         points = np.asarray(polygon).reshape(-1, 2)
-        if np.abs(np.roll(points, -1, axis=0) - points).max(axis=1).sum() > _MAX_OUTLINE:
+        if np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() > _MAX_OUTLINE:
             raise ValueError("an outline is millions of pixels long")
     if not flat:
-        return np.zeros((height, width), dtype=bool)
+        return None
     coco = _coco()
-    pixels: np.ndarray = coco.decode(coco.merge(coco.frPyObjects(flat, height, width))).astype(bool)
-    return pixels
+    found = coco.frPyObjects(flat, height, width)
+    rle: dict[str, Any] = found[0] if len(found) == 1 else coco.merge(found)
+    return rle
 
 
 def check_size(height: int, width: int) -> None:

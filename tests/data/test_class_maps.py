@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from hubel.data.mask_file import MaskFile
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import IGNORE_INDEX, Sample
 from hubel.data.transforms.class_map_transform import ClassMapTransform
@@ -72,7 +73,7 @@ def test_weights_of_classes_are_median_frequencies(tmp_path: Path) -> None:
     samples = []
     for number, row in enumerate(([0] * 90 + [1] * 10, [0] * 50 + [2] * 25 + [255] * 25)):
         Image.fromarray(np.array([row], np.uint8)).save(tmp_path / f"{number}.png")
-        samples.append(Sample(Path("a.png"), class_map=tmp_path / f"{number}.png"))
+        samples.append(Sample(Path("a.png"), class_map=MaskFile(tmp_path / f"{number}.png")))
     frequency = np.array([140 / 175, 10 / 100, 25 / 75])  # over the labelled pixels of the images that show the class
     np.testing.assert_allclose(median_frequency(samples, 4), [*(np.median(frequency) / frequency), 0], rtol=1e-6)
 

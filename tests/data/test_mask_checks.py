@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from hubel.data.checks.training_checks import check_masks
+from hubel.data.mask_file import MaskFile
 from hubel.data.samples import Sample
 from hubel.errors import DataError
 from labelled_sets import write_image
@@ -23,7 +24,7 @@ def _sample(root: Path, name: str, *labels: int, size: tuple[int, int] = (8, 6))
     mask.parent.mkdir(parents=True, exist_ok=True)
     columns = np.resize(np.array(labels, np.uint8), size[0])
     Image.fromarray(np.tile(columns, (size[1], 1))).save(mask)
-    return Sample(image, width=8, height=6, class_map=mask)
+    return Sample(image, width=8, height=6, class_map=MaskFile(mask))
 
 
 def test_pixels_are_counted_and_absent_classes_named(tmp_path: Path) -> None:
@@ -51,8 +52,8 @@ def test_what_cannot_be_used_is_left_out_or_refused(tmp_path: Path) -> None:
         _sample(tmp_path, "none", 0),
     )
     broken.path.write_bytes(b"not an image")
-    assert no_mask.class_map is not None
-    no_mask.class_map.write_bytes(b"not an image")
+    assert isinstance(no_mask.class_map, MaskFile)
+    no_mask.class_map.path.write_bytes(b"not an image")
     findings = check_masks({"train": [good, broken, other_size, no_mask]}, CLASSES)
     assert findings.usable([good, broken, other_size, no_mask]) == (good,)
     first, second, third = findings.warnings()

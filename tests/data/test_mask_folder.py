@@ -11,7 +11,8 @@ from PIL import Image
 
 from hubel.data.checks.run import read_any
 from hubel.data.checks.training_checks import check_masks
-from hubel.data.mask_folder import is_mask_folder, read_class_map, read_mask_folder
+from hubel.data.mask_file import MaskFile, read_class_map
+from hubel.data.mask_folder import is_mask_folder, read_mask_folder
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError, ImageError
 from hubel.tasks.registry import guess_task
@@ -38,9 +39,9 @@ def data_set(root: Path, *pairs: tuple[str, str]) -> Path:
 def pairs(data: ImageDataset) -> dict[str, list[tuple[str, str]]]:
     return {
         split: [
-            (str(sample.path.relative_to(data.root)), str(sample.class_map.relative_to(data.root)))
+            (str(sample.path.relative_to(data.root)), str(sample.class_map.path.relative_to(data.root)))
             for sample in samples
-            if sample.class_map
+            if isinstance(sample.class_map, MaskFile)
         ]
         for split, samples in data.splits.items()
     }
@@ -249,9 +250,9 @@ def test_masks_of_colours(tmp_path: Path, file: str, lines: str) -> None:
     data = read_mask_folder(tmp_path)
     assert data.classes == ("sky", "road")
     (sample,) = data.splits["all"]
-    assert sample.class_map is not None
-    assert read_class_map(sample.class_map, sample.colours).tolist() == [[1, 0, 2]]
+    assert isinstance(sample.class_map, MaskFile)
+    assert sample.class_map.read().tolist() == [[1, 0, 255]]
     mask.putpixel((1, 0), (10, 20, 31))
-    mask.save(sample.class_map)
+    mask.save(sample.class_map.path)
     with pytest.raises(ImageError, match="colour 10 20 31, which no class has, in 1 pixels"):
-        read_class_map(sample.class_map, sample.colours)
+        sample.class_map.read()

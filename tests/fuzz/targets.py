@@ -16,7 +16,8 @@ from hubel.data.agreement.ratings import read_ratings
 from hubel.data.annotations import read_annotations, write_annotations
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.data.image_io import read_image, read_reduced, read_size
-from hubel.data.mask_folder import read_class_map, read_mask_folder
+from hubel.data.mask_file import read_class_map
+from hubel.data.mask_folder import read_mask_folder
 from hubel.data.mot import read_mot_text
 from hubel.data.video_reader import video_frames, video_length
 from hubel.errors import HubelError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,21 +13,24 @@ from hubel.data.annotations import AnnotatedImage, read_annotations
 from hubel.data.annotations.records import Annotation, annotation_area
 from hubel.data.file_listing import listing
 from hubel.data.image_io import read_size
-from hubel.data.samples import BACKGROUND, UNLABELLED, ImageDataset, Sample
+from hubel.data.samples import BACKGROUND, UNLABELLED, ClassMap, ImageDataset, Sample
 from hubel.errors import DataError, ImageError
 
 _SHOWN = 5
 _NO_AREA = "without area in their image"
 _TOO_LARGE = "of more than twice the size of their image (pixels for fractions?)"
 
+Draw = Callable[[AnnotatedImage, Sequence[Annotation]], ClassMap]
+"""Makes the class map of an image from its objects."""
 
-def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDataset:
+
+def read_annotated_images(path: str | Path, strict: bool = False, draw: Draw | None = None) -> ImageDataset:
     """Read a data set with labelled objects in any annotation format.
 
     Images labelled as having no object are kept: they show background. Images that nobody labelled are left out, and so
     are those that have labels of which none can be used. Boxes are cut off at the image's edge; those without area in
     it are dropped, and so are those of more than twice its width or height, which are wrong. The warnings report all of
-    that.
+    that. ``draw`` makes class maps of the objects that are kept.
 
     Raises :class:`DataError` if the format is not recognized, nothing is labelled, or, if ``strict``, a label file has
     a fault.
@@ -39,7 +42,7 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
         warnings.append(f"{len(faults) - _SHOWN} more errors in label files: hubel data check {path} lists them")
     dropped: dict[str, list[str]] = {_NO_AREA: [], _TOO_LARGE: []}
     unusable: list[str] = []
-    splits = {split: tuple(_samples(images, dropped, unusable)) for split, images in labelled.splits.items()}
+    splits = {split: tuple(_samples(images, dropped, unusable, draw)) for split, images in labelled.splits.items()}
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
         message = f"{labelled.root} has no labelled objects in any image"
         if faults:
@@ -59,21 +62,23 @@ def read_annotated_images(path: str | Path, strict: bool = False) -> ImageDatase
     for what, which in dropped.items():
         if which:
             warnings.append(f"{len(which)} boxes {what} are left out: {listing(which, 3)}")
-    stratified = _stratified({split: samples for split, samples in splits.items() if samples})
-    return ImageDataset(labelled.root, labelled.classes, stratified, (*labelled.warnings, *warnings))
+    shown = {split: samples for split, samples in splits.items() if samples}
+    return ImageDataset(labelled.root, labelled.classes, stratified(shown), (*labelled.warnings, *warnings))
 
 
-def _samples(images: Iterable[AnnotatedImage], dropped: dict[str, list[str]], unusable: list[str]) -> Iterator[Sample]:
+def _samples(
+    images: Iterable[AnnotatedImage], dropped: dict[str, list[str]], unusable: list[str], draw: Draw | None
+) -> Iterator[Sample]:
     """The labelled images; those that have labels, but none that can be used, are named in ``unusable`` instead."""
     for image in images:
-        sample = _sample(image, dropped) if image.objects is not None else None
+        sample = _sample(image, dropped, draw) if image.objects is not None else None
         if sample is not None and (len(sample.labels) or not image.objects):
             yield sample
         elif sample is not None or image.label_file is not None:
             unusable.append(image.path.name)
 
 
-def _sample(image: AnnotatedImage, dropped: dict[str, list[str]]) -> Sample:
+def _sample(image: AnnotatedImage, dropped: dict[str, list[str]], draw: Draw | None) -> Sample:
     width, height = image.width, image.height
     if not (width and height):
         try:
@@ -102,10 +107,11 @@ def _sample(image: AnnotatedImage, dropped: dict[str, list[str]]) -> Sample:
         np.array([obj.crowd or obj.ignore for obj in kept], bool),
         np.array([obj.difficult for obj in kept], bool),
         np.array([annotation_area(obj) for obj in kept], np.float32),
+        None if draw is None else draw(replace(image, width=width, height=height), kept),
     )
 
 
-def _stratified(splits: dict[str, tuple[Sample, ...]]) -> dict[str, tuple[Sample, ...]]:
+def stratified(splits: dict[str, tuple[Sample, ...]]) -> dict[str, tuple[Sample, ...]]:
     """Each sample with its rarest class as its stratum: these are shared out evenly, frequent classes come along."""
     images = Counter(label for samples in splits.values() for sample in samples for label in sample.class_ids)
 

@@ -28,7 +28,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hubel.data.image_io import read_reduced
-from hubel.data.mask_folder import read_class_map
 from hubel.data.samples import Batch, Sample
 from hubel.data.transforms.pipeline import Decoded, Transform
 from hubel.errors import ImageError
@@ -174,7 +173,7 @@ class BatchDataset(Dataset[Batch]):
                 pixels = self.transform.prepare(read.image, (read.width, read.height, read.scale))
                 if self._cache is not None:
                     self._cache.put(index, pixels)
-            class_map = None if sample.class_map is None else read_class_map(sample.class_map, sample.colours)
+            class_map = None if sample.class_map is None else sample.class_map.read()
         except ImageError:
             return None
         return self.transform.decoded(pixels, sample, class_map)

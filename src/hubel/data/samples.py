@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -28,6 +29,26 @@ _NO_BOXES, _NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 _NO_FLAGS, _NO_AREAS = np.zeros(0, bool), np.zeros(0, np.float32)
 
 
+class ClassMap(ABC):
+    """The class of every pixel of an image on disk, read when it is needed; as text, what a message calls it.
+
+    Attributes:
+        of_objects: its classes are those of the sample's objects, and a background; else only the pixels tell.
+        names_ignored: the data set says which pixels do not count.
+    """
+
+    of_objects: ClassVar[bool]
+    names_ignored: bool
+
+    @abstractmethod
+    def read(self) -> np.ndarray:
+        """Classes, uint8 (H, W), or :data:`IGNORE_INDEX`; raises :class:`~hubel.errors.ImageError`."""
+
+    @abstractmethod
+    def relabel(self, new: np.ndarray) -> ClassMap:
+        """The same with the ``new`` index, int (classes,), of each class; of -1, its pixels do not count."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One labelled image on disk; what its labels do not specify is empty.
@@ -42,8 +63,7 @@ class Sample:
             not train.
         difficult: bool (M,): hard to recognize, according to the annotator. It trains; Pascal VOC's scores skip it.
         areas: float32 (M,), pixels that each covers: as its file says, else of its mask, outline or box.
-        class_map: a PNG of class indices of every pixel, or of the classes' colours.
-        colours: of the classes, red, green, blue, 0..255, where masks may have them; further ones do not count.
+        class_map: the class of every pixel.
         stratum: images of one stratum are divided by the fractions of a split: the label, else the rarest class among
             the objects, or :data:`BACKGROUND`.
     """
@@ -57,8 +77,7 @@ class Sample:
     crowd: np.ndarray = field(default_factory=lambda: _NO_FLAGS)
     difficult: np.ndarray = field(default_factory=lambda: _NO_FLAGS)
     areas: np.ndarray = field(default_factory=lambda: _NO_AREAS)
-    class_map: Path | None = None
-    colours: tuple[tuple[int, int, int], ...] | None = None
+    class_map: ClassMap | None = None
     stratum: int = BACKGROUND
 
     def __post_init__(self) -> None:
@@ -109,24 +128,28 @@ class ImageDataset:
     def remap_classes(self, classes: Sequence[str]) -> ImageDataset:
         """The same samples with labels that are indices into a model's list of classes.
 
-        Raises :class:`DataError` if a class that has images, or objects, is not in the list.
+        Raises :class:`DataError` if a class that has images, objects or a mask's index is not in the list. Where the
+        background of objects is not, it does not count.
         """
         index = {name: position for position, name in enumerate(classes)}
         new = np.array([index.get(name, BACKGROUND) for name in self.classes], np.int64)
         samples = [sample for each in self.splits.values() for sample in each]
-        whole = any(sample.label != UNLABELLED for sample in samples)
+        maps = [sample.class_map for sample in samples if sample.class_map is not None]
+        whole = any(sample.label != UNLABELLED for sample in samples) or any(not each.of_objects for each in maps)
         used = set(range(len(self.classes))) if whole else {label for each in samples for label in each.class_ids}
         if unknown := [self.classes[label] for label in sorted(used) if new[label] == BACKGROUND]:
             what = "classes" if whole else "objects of classes"
             message = f"{self.root} has {what} that the model does not know: {listing(unknown)}"
-            hint = f"rename or remove the{' folders' if whole else 'm'}: the model knows {listing(list(classes))}"
+            which = " classes" if maps else " folders" if whole else "m"
+            hint = f"rename or remove the{which}: the model knows {listing(list(classes))}"
             raise DataError(message, hint)
 
         def remapped(sample: Sample) -> Sample:
             if sample.label != UNLABELLED:
                 return replace(sample, label=int(new[sample.label]))
             stratum = int(new[sample.stratum]) if len(sample.labels) else BACKGROUND
-            return replace(sample, labels=new[sample.labels], stratum=stratum)
+            class_map = None if sample.class_map is None else sample.class_map.relabel(new)
+            return replace(sample, labels=new[sample.labels], stratum=stratum, class_map=class_map)
 
         splits = {split: tuple(map(remapped, each)) for split, each in self.splits.items()}
         return replace(self, classes=tuple(classes), splits=splits)

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from hubel.data.annotations.api import detect_formats
-from hubel.data.mask_folder import is_mask_folder
+from hubel.data.mask_folder import MASK_TREES, VOC_TREES, is_mask_folder
 from hubel.errors import ModelError
 from hubel.models import architecture
 from hubel.tasks.base import Task
@@ -30,6 +30,7 @@ def guess_task(data: Path, model: str | None = None) -> str:
     """
     if model is not None and not (arch := architecture(model)).is_backbone:
         return arch.task
-    if is_mask_folder(data):
+    has_labels = data.exists() and bool(detect_formats(data))
+    if is_mask_folder(data, MASK_TREES if has_labels else MASK_TREES | VOC_TREES):
         return "segment"
-    return "detect" if data.exists() and detect_formats(data) else "classify"
+    return "detect" if has_labels else "classify"

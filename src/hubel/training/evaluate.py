@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from hubel.console import activity, count_of, log
+from hubel.data.class_maps import class_map_fault
 from hubel.data.image_io import read_image
 from hubel.data.loader import BatchDataset, EpochSampler, default_workers, make_dataloader
-from hubel.data.mask_folder import mask_fault
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Sample
 from hubel.data.splits import evaluation_samples, read_splits
@@ -113,13 +113,13 @@ def _evaluate_predictions(
 ) -> EvaluatedSplit:
     evaluator = evaluator or get_task(metadata.task).evaluator(metadata)
     indices: list[int] = []
-    mine = [i for i in range(processes.rank, len(samples), processes.count) if mask_fault(samples[i]) is None]
+    mine = [i for i in range(processes.rank, len(samples), processes.count) if class_map_fault(samples[i]) is None]
     for predictions, read in _predictions(predict, metadata.preprocessing, [samples[i] for i in mine], batch):
         evaluator.update(predictions, [samples[mine[position]] for position in read])
         indices += [mine[position] for position in read]
     read_indices = gather_images(evaluator, indices, processes)
     failed = sorted(set(range(len(samples))) - set(read_indices))
-    failures = tuple(mask_fault(samples[index]) or read_error(samples[index].path) for index in failed)
+    failures = tuple(class_map_fault(samples[index]) or read_error(samples[index].path) for index in failed)
     if not read_indices:
         raise DataError(f"none of {len(samples)} images could be read: {failures[0].message}", failures[0].hint)
     return EvaluatedSplit(evaluator.compute(), evaluator, failures)

@@ -21,7 +21,7 @@ from hubel.data.checks.images import ImageInfo, Progress, identical_findings, sc
 from hubel.data.checks.training_checks import SKEWED, Findings, check_class_folders
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_folders
-from hubel.data.mask_folder import is_mask_folder
+from hubel.data.mask_folder import MASK_TREES, VOC_TREES, is_mask_folder
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
 from hubel.tables import Table, terminal_width
@@ -38,7 +38,7 @@ def read_any(
     """
     path = Path(path)
     if format is None and path.is_dir() and not detect_formats(path):
-        if is_mask_folder(path):
+        if is_mask_folder(path, MASK_TREES | VOC_TREES):
             message = f"{path} has images with masks, of which only hubel train and evaluate read the classes"
             raise DataError(message, "use hubel train --task segment, which names those that cannot be used")
         try:

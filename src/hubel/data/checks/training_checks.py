@@ -16,8 +16,8 @@ import numpy as np
 from hubel.console import count_of
 from hubel.data.checks.findings import Finding
 from hubel.data.checks.images import Progress, copy_finding, identical_files, verify_images
+from hubel.data.class_maps import size_fault
 from hubel.data.file_listing import listing
-from hubel.data.mask_folder import read_class_map
 from hubel.data.samples import IGNORE_INDEX, Sample
 from hubel.errors import DataError, ImageError
 
@@ -147,28 +147,27 @@ def check_masks(
     splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: Progress | None = None
 ) -> Findings:
     """Open every image and its mask, whose pixels are counted; raises nothing for findings."""
-    readable, _, unusable = _open(splits, progress)
-    unknown: Counter[int] = Counter()  # masks by a value that is not a class
+    readable, sizes, unusable = _open(splits, progress)
+    unknown: Counter[int] = Counter()  # masks by a value that is not a class, and that the data set does not name
 
     def class_maps() -> Iterator[tuple[str, np.ndarray]]:
         for split, sample in readable:
             assert sample.class_map is not None
             try:
-                class_map = read_class_map(sample.class_map, sample.colours)
+                class_map = sample.class_map.read()
             except ImageError as error:
                 unusable[sample.path] = error.message
                 continue
-            if class_map.shape == (sample.height, sample.width):
-                values = np.unique(class_map).tolist()
-                if values[0] >= len(classes):
-                    unusable[sample.path] = f"{sample.class_map} has no labelled pixel"
-                    continue
-                # The index after the last class is usual for pixels that do not count.
-                unknown.update(value for value in values if len(classes) < value <= IGNORE_INDEX)
-                yield split, class_map.ravel()
-            else:
-                size = f"{class_map.shape[1]} × {class_map.shape[0]}"
-                unusable[sample.path] = f"{sample.class_map} is {size}, its image {sample.width} × {sample.height}"
+            if message := size_fault(sample, class_map.shape, sizes[sample.path]):
+                unusable[sample.path] = message
+                continue
+            values = np.unique(class_map).tolist()
+            if values[0] >= len(classes):
+                unusable[sample.path] = f"{sample.class_map} has no labelled pixel"
+                continue
+            named = {IGNORE_INDEX} if sample.class_map.names_ignored else set()
+            unknown.update(value for value in values if value >= len(classes) and value not in named)
+            yield split, class_map.ravel()
 
     counts = _count(splits, classes, class_maps())
     absent = {split: _absent(classes, numbers) for split, numbers in counts.items()}
@@ -178,6 +177,9 @@ def check_masks(
         counts_of = [f"{value} (in {count_of(unknown[value], 'mask')})" for value in sorted(unknown)]
         notes.append(f"masks have pixels of {listing(counts_of)}, which are not classes: these pixels do not count")
     refusal = (f"no {bare} image has a mask with labelled pixels", "label some") if bare else None
+    if refusal is None and len(classes) < 2:
+        message = f"there is only one class ({listing(classes)}): at least two are required"
+        refusal = message, "name the background as a class, too"
     if refusal is None and len(classes) > 1 and len(absent.get("train", ())) == len(classes) - 1:
         (only,) = set(classes) - set(absent["train"])
         message = f"all labelled pixels of the train masks are of one class, {only}"

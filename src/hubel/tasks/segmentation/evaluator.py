@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from hubel.data.image_io import read_image
-from hubel.data.mask_folder import read_class_map
 from hubel.data.samples import Sample, Target
 from hubel.drawing import draw_class_map
 from hubel.metrics.segmentation import SegmentationScores, boundary_overlap, combine, pixel_confusion
@@ -50,7 +49,7 @@ class SegmentationEvaluator(ComparingEvaluator):
             assert truth.class_map is not None
             if isinstance(truth, Sample):
                 moved = to_original(class_map, self.preprocessing, truth.width, truth.height)
-                self._add(read_class_map(truth.class_map, truth.colours), moved, truth.path)
+                self._add(truth.class_map.read(), moved, truth.path)
             else:
                 self._add(truth.class_map, class_map, None)
 
@@ -67,7 +66,7 @@ class SegmentationEvaluator(ComparingEvaluator):
         """Take class maps of the images' sizes."""
         for found, sample in zip(results, samples, strict=True):
             assert isinstance(found, SegmentationMap) and sample.class_map is not None
-            self._add(read_class_map(sample.class_map, sample.colours), found.classes, sample.path)
+            self._add(sample.class_map.read(), found.classes, sample.path)
 
     def compute(self) -> SegmentationScores:
         """IoU and accuracy of every class."""

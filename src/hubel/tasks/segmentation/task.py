@@ -1,4 +1,4 @@
-"""Semantic segmentation, from images with masks: data, metrics, report."""
+"""Semantic segmentation, from images with masks or outlines: data, metrics, report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from hubel.config import LARGEST_IMAGE_SIZE, TrainingConfig
 from hubel.data.checks.training_checks import Findings, check_masks
-from hubel.data.mask_folder import read_class_map, read_mask_folder
+from hubel.data.class_maps import read_class_maps
 from hubel.data.samples import IGNORE_INDEX, Batch, ImageDataset, Sample
 from hubel.data.transforms.class_map_transform import (
     CLASS_MAP_AUGMENTATIONS,
@@ -109,7 +109,7 @@ def median_frequency(samples: Sequence[Sample], classes: int) -> np.ndarray:
     pixels, of_images = np.zeros(classes), np.zeros(classes)
     for sample in samples:
         assert sample.class_map is not None
-        class_map = read_class_map(sample.class_map, sample.colours).ravel()
+        class_map = sample.class_map.read().ravel()
         counts = np.bincount(class_map, minlength=classes)[:classes]
         pixels += counts
         of_images += np.where(counts > 0, counts.sum(), 0)
@@ -185,8 +185,8 @@ class Segmentation(ObjectTask):
         return replace(metadata, preprocessing=replace(shape, crop_fraction=1.0))
 
     def read(self, data: Path, strict: bool = False) -> ImageDataset:
-        """Images with masks."""
-        return read_mask_folder(data)
+        """Images with masks, or with the outlines of objects."""
+        return read_class_maps(data, strict)
 
     def check(
         self, splits: Mapping[str, Sequence[Sample]], classes: Sequence[str], progress: ProgressCallback
