@@ -20,8 +20,8 @@ from hubel.models.factory import build
 from published_figures import PUBLISHED as CLASSIFIERS
 
 # VGG-16 takes seconds for an image; YOLOs that are not tiny have sixty million parameters each;
-# of EfficientDet the smallest is enough.
-LARGE = ("*vgg*", "yolo_v[34]", "yolo_v3_spp", "yolo_v4_csp", "efficientdet_d[1-7]")
+# of EfficientDet the smallest is enough, of Faster R-CNN the default.
+LARGE = ("*vgg*", "fasterrcnn_*", "yolo_v[34]", "yolo_v3_spp", "yolo_v4_csp", "efficientdet_d[1-7]")
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow if any(fnmatch(name, pattern) for pattern in LARGE) else [])
     for name in list_models("detect")
@@ -142,6 +142,20 @@ def _one_stage_on_lite0(classes: int) -> int:
     return lite0 + neck + heads
 
 
+def _faster_rcnn_on_lite0(classes: int) -> int:
+    """EfficientNet-Lite0 as for SSD; a pyramid of 128 maps, the first stage, two dense layers of 512 and the last."""
+    body = CLASSIFIERS["efficientnet_lite0"].parameters - _light(1, 320, 1280) - _convolution(1, 1280, 1000)
+    pyramid = sum(_convolution(1, channels, 128) + _convolution(3, 128, 128) for channels in (40, 112, 320))
+    first = _convolution(3, 128, 128) + _convolution(1, 128, 3) + _convolution(1, 128, 3 * 4)
+    second = _convolution(7, 128, 512) + _convolution(1, 512, 512)
+    return body + pyramid + first + second + _convolution(1, 512, 1 + classes) + _convolution(1, 512, 4 * classes)
+
+
+def _torchvision_rcnn(published: int, uncounted: int = 0) -> int:
+    """``meta["num_params"]`` of its weights: without frozen normalizations, and with offsets for background."""
+    return published + uncounted - _convolution(1, 1024, 4)
+
+
 def _darknet(file_bytes: int, normalized: int, *read: int) -> int:
     """Of a published ``.weights`` file for 80 classes: without its header and the normalized maps' running averages.
 
@@ -155,6 +169,11 @@ _EFFICIENTDET = (3_877_763, 6_622_026, 8_091_215, 12_022_376, 20_707_995, 33_633
 
 PARAMETERS = {
     **{f"efficientdet_d{number}": count for number, count in enumerate(_EFFICIENTDET)},
+    "faster_rcnn": _faster_rcnn_on_lite0(90),
+    "fasterrcnn_resnet50_fpn": _torchvision_rcnn(41_755_286, 53_120),
+    "fasterrcnn_resnet50_fpn_v2": _torchvision_rcnn(43_712_278),
+    "fasterrcnn_mobilenet_v3_large_fpn": _torchvision_rcnn(19_386_354, 24_400),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": _torchvision_rcnn(19_386_354, 24_400),
     "one_stage": _one_stage_on_lite0(90),
     "sliding_window": _windows_on_lite0(91),
     "ssd": _ssd_on_lite0(91),
@@ -239,6 +258,10 @@ def test_depth_counts_the_layers_on_the_longest_path() -> None:
             layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
             assert row.depth == len(layers), name
             continue
+        if "faster" in name:  # one convolution to the pyramid and one in it, both stages
+            own = [key for key in body if key.startswith("backbone.") and ".shortcut." not in key]
+            assert row.depth == len(own) + 2 + len(model.first_stage.convs) + 1 + len(head.convs) + len(head.dense) + 1
+            continue
         if name == "sliding_window":
             predictors = (head.reader, head.classifier)
         elif "efficientdet" in name:
@@ -270,7 +293,8 @@ def test_outputs_are_alike_in_training_and_evaluation(name: str) -> None:
             found, alone = model.predictions(outputs, size), model(batch[:1])
         anchors = found["boxes"].shape[1]
         assert (found["boxes"].shape, found["scores"].shape) == ((2, anchors, 4), (2, anchors, 7))
-        assert all(output.shape[:2] == (2, anchors) for output in outputs.values())
+        rows = {anchors} if "proposals" not in outputs else {len(model.anchors(*size)), outputs["proposals"].shape[1]}
+        assert all(len(output) == 2 and output.shape[1] in rows for output in outputs.values())
         assert float(found["scores"].min()) >= 0 and float(found["scores"].max()) <= 1
         for key, output in alone.items():
             # Untrained, the maps of a hundred layers grow; so do their rounding errors.

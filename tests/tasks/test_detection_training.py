@@ -157,6 +157,32 @@ def test_a_detector_without_anchors_learns_them_too(run: tuple[Path, Path], tmp_
     assert result.scores["val"].to_json()["metrics"]["AP50"] > 0.6
 
 
+def test_a_detector_of_two_stages_learns_them_too(run: tuple[Path, Path], tmp_path: Path) -> None:
+    """With the loss of both stages in training and in validation."""
+    small = {"pyramid_channels": 48, "features": 64, "proposals": 60, "training_proposals": 120, "regions": 32}
+    result = hubel.train(
+        run[0],
+        out=tmp_path / "run",
+        task="detect",
+        model="faster_rcnn",
+        backbone="resnet18",
+        options=small,
+        weights=None,
+        epochs=11,
+        average=0.0,
+        batch=8,
+        image_size=SIDE,
+        augmentation="flip",
+        workers=0,
+        precision="float32",
+    )
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    for split in ("train", "val"):
+        terms = [float(rows[-1][f"{split}_{name}_loss"]) for name in ("objectness", "proposal_box", "class", "box")]
+        assert float(rows[-1][f"{split}_loss"]) == pytest.approx(sum(terms), abs=1e-4)
+    assert result.scores["val"].to_json()["metrics"]["AP50"] > 0.6
+
+
 def test_what_it_is_surest_of_is_where_it_was_painted(run: tuple[Path, Path]) -> None:
     data, folder = run
     predict = hubel.Predictor(folder, engine="torch", conf=0.3)

@@ -143,8 +143,11 @@ def test_torchvisions_detectors_are_as_torchvision_says(entry: WeightsEntry) -> 
     with torch.device("meta"):
         transform = models.get_model(entry.architecture, weights=None, weights_backbone=None).transform
     ready = entry.preprocessing
-    assert (ready.width, ready.height) == transform.fixed_size
-    assert (ready.resize, ready.interpolation) == ("stretch", "bilinear")
+    side, resize = transform.fixed_size or transform.min_size, "stretch"
+    if transform.fixed_size is None:  # in place of any shape a square, in which a photograph of 4:3 has their size
+        side, resize = 2 * (32 * math.ceil(4 / 3 * side[0] / 32),), "fit"
+    assert (ready.width, ready.height, ready.resize) == (*side, resize)
+    assert ready.interpolation == "bilinear"
     assert ready.mean == pytest.approx([255 * value for value in transform.image_mean])
     assert ready.std == pytest.approx([255 * value for value in transform.image_std])
     named = [theirs if theirs != "N/A" else f"N/A {id}" for id, theirs in enumerate(theirs.meta["categories"])]

@@ -41,6 +41,8 @@ _FAMILIES = (
     ("detect", "detection.ssd_mobilenet_v2", "ssd300_mobilenet_v2"),
     ("detect", "detection.efficientdet", " ".join(f"efficientdet_d{number}" for number in range(8))),
     ("detect", "detection.one_stage", "one_stage"),
+    ("detect", "detection.faster_rcnn", "faster_rcnn fasterrcnn_resnet50_fpn fasterrcnn_resnet50_fpn_v2"),
+    ("detect", "detection.faster_rcnn", "fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_mobilenet_v3_large_320_fpn"),
     ("detect", "detection.yolo_v1", "yolo_v1 yolo_v1_tiny"),
     ("detect", "detection.yolo_v2", "yolo_v2 yolo_v2_tiny"),
     ("detect", "detection.yolo_9000", "yolo_9000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,4 +63,40 @@ class PyramidAnchors:
         for rows, columns in grids:
             step_y, step_x = height / rows, width / columns
             boxes.append(at_cells(cells * torch.tensor([step_x, step_y]), (rows, columns), (step_y, step_x)))
+        return torch.cat(boxes)
+
+
+@dataclass(frozen=True)
+class CornerAnchors:
+    """Sizes in pixels and aspect ratios around the first pixel of every cell: torchvision's, for its weights.
+
+    Their sides are rounded to whole pixels from the middle, and cells are a whole number of pixels apart.
+
+    Attributes:
+        sizes: of each map, square roots of the anchors' areas in pixels.
+        ratios: height over width.
+    """
+
+    sizes: tuple[tuple[int, ...], ...]
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    @property
+    def per_cell(self) -> int:
+        """Anchors at each cell of the first map, and in detectors of all maps."""
+        return len(self.sizes[0]) * len(self.ratios)
+
+    def boxes(self, grids: Sequence[tuple[int, int]], height: int, width: int) -> Tensor:
+        """As those of :class:`PyramidAnchors`; at a cell all sizes of the first ratio come first."""
+        boxes = []
+        for of_map, (rows, columns) in zip(self.sizes, grids, strict=True):
+            halves = [
+                (round(side / math.sqrt(ratio) / 2), round(side * math.sqrt(ratio) / 2))
+                for ratio in self.ratios
+                for side in of_map
+            ]
+            steps = float(height // rows), float(width // columns)
+            # at_cells has them around the middle of a cell.
+            corner = torch.tensor([steps[1], steps[0]]) / 2
+            cells = at_cells(2.0 * torch.tensor(halves), (rows, columns), steps)
+            boxes.append(cells - torch.cat((corner, corner)))
         return torch.cat(boxes)

@@ -1,0 +1,336 @@
+"""Faster R-CNN (Ren, He, Girshick and Sun 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal
+Networks", arXiv 1506.01497) on a feature pyramid (Lin et al. 2017, arXiv 1612.03144).
+
+Two looks. The first, the region proposal network, says of every anchor on all levels of the pyramid whether there is an
+object, and how far off its box is. The best of them, without those that overlap better ones, are the proposals. The
+second takes a square of 7 × 7 values for each proposal from the level of its size (RoIAlign), and gives its class, or
+background, and for each class the offsets of the object's box.
+
+=========================================== ================== ===== ======== ===================== ==========
+network                                     maps               width anchors  proposals, per level  regions in
+                                                                              and of an image       the loss
+=========================================== ================== ===== ======== ===================== ==========
+``faster_rcnn``, on any classifier          stride 8, 16, 32   128   3 a cell 300, 300              128
+``fasterrcnn_resnet50_fpn``                 4, 8, 16, 32       256   3 a cell 1000, 1000            512
+``fasterrcnn_resnet50_fpn_v2``              4, 8, 16, 32       256   3 a cell 1000, 1000            512
+``fasterrcnn_mobilenet_v3_large_fpn``       32, 32             256   15       1000, 1000            512
+``fasterrcnn_mobilenet_v3_large_320_fpn``   32, 32             256   15       150, 150              512
+=========================================== ================== ===== ======== ===================== ==========
+
+Each pyramid has one more, coarser level, which regions are not taken from. ``faster_rcnn`` is made for images of 320 to
+512 pixels and a CPU: no level of stride 4, whose convolutions would take more time than all else, half the channels,
+anchors from 32 pixels on. The others are torchvision's, for its weights: v2 (Li et al. 2021, "Benchmarking Detection
+Transfer Learning with Vision Transformers", arXiv 2111.11429) has normalizations in the pyramid, two convolutions in
+the first stage, and four in the second before one dense layer. MobileNet's first map is that of the unit that halves
+the maps for the last time, its second that of the top; regions are taken from the first, as both have the same stride.
+
+Losses: :mod:`~.two_stage.region_proposals` and :mod:`~.two_stage.box_head`, which also tell what differs from the
+papers. In training the second stage sees a sample of the proposals and the objects' own boxes, a quarter of them with
+an object; the loss in evaluation is of the proposals for prediction, each weighted by how likely it would be drawn.
+
+Predictions are the thousand pairs of a proposal and a class with the highest scores. Suppression takes pairs in the
+order of their scores, so that those left out could only add objects after those that these give.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hubel.boxes import clip, decode
+from hubel.errors import ModelError
+from hubel.layers.fpn import FeaturePyramid
+from hubel.layers.padding import plain_size
+from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTargets, Detector, ObjectTargets
+from hubel.models.classification import mobilenet_v3
+from hubel.models.config_schema import Count, Natural, ShareBelowOne
+from hubel.models.detection.anchors import CornerAnchors, PyramidAnchors
+from hubel.models.detection.two_stage.box_head import POSITIVE, VARIANCES, BoxHead, box_loss
+from hubel.models.detection.two_stage.matching import Sampler, match
+from hubel.models.detection.two_stage.proposals import Selection, valid
+from hubel.models.detection.two_stage.region_proposals import RegionProposalNetwork, proposal_loss
+from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
+from hubel.models.detection.two_stage.rows import rows_where
+
+PAIRS = 1000
+"""Pairs of a proposal and a class that are predicted of an image, at most."""
+
+_SMALLEST = 1e-2  # pixels of a predicted box's side
+_SHARE = 0.25  # of sampled regions with an object: Fast R-CNN, section 2.3
+_RATIOS = (0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class FasterRCNNConfig:
+    """A row of the table.
+
+    Attributes:
+        pyramid_channels: of all levels.
+        pyramid_norm: normalize them.
+        first_convolutions: 3×3 of the first stage.
+        second_convolutions: 3×3 of the second stage.
+        dense: dense layers of the second stage before its last two.
+        features: outputs of each.
+        proposals: of a level that suppression looks at, and of an image, in prediction.
+        training_proposals: likewise in training.
+        least_objectness: lowest probability of a proposal.
+        regions: of an image in the second stage's loss.
+        origin: where the value of a map lies in its cell: at the ``"centre"``, or, for torchvision's weights, at the
+            ``"corner"``.
+    """
+
+    pyramid_channels: Count = 256
+    pyramid_norm: bool = False
+    first_convolutions: Count = 1
+    second_convolutions: Natural = 0
+    dense: Count = 2
+    features: Count = 1024
+    proposals: Count = 1000
+    training_proposals: Count = 2000
+    least_objectness: ShareBelowOne = 0.0
+    regions: Count = 512
+    origin: Literal["centre", "corner"] = "corner"
+
+
+class FasterRCNN(Detector):
+    """A backbone, the pyramid, both stages.
+
+    Args:
+        read: names of the backbone's parts whose maps the pyramid reads, large to small, and their channels.
+        pooled: strides of the levels that regions are taken from, the first of the pyramid.
+        anchors: of all levels.
+    """
+
+    loss_weights: Mapping[str, float] = {"objectness": 1.0, "proposal_box": 1.0, "class": 1.0, "box": 1.0}
+
+    def __init__(
+        self,
+        config: FasterRCNNConfig,
+        backbone: nn.Sequential,
+        read: Mapping[str, int],
+        pooled: tuple[int, ...],
+        anchors: PyramidAnchors | CornerAnchors,
+        num_classes: int,
+        feature_info: Mapping[int, tuple[str, int]] | None = None,
+    ) -> None:
+        width = config.pyramid_channels
+        align = PyramidRoIAlign(pooled, aligned=config.origin == "centre")
+        head = BoxHead(width, align.side, config.second_convolutions, config.dense, config.features, num_classes)
+        super().__init__(backbone, head, num_classes, feature_info)
+        self.pyramid = FeaturePyramid(list(read.values()), width, nn.BatchNorm2d if config.pyramid_norm else None)
+        self.first_stage = RegionProposalNetwork(width, anchors.per_cell, config.first_convolutions)
+        self._read = frozenset(read)
+        self._align, self._anchors = align, anchors
+        least = config.least_objectness
+        self._selection = Selection(config.proposals, config.proposals, least)
+        self._training_selection = Selection(config.training_proposals, config.training_proposals, least)
+        self._sampler = Sampler(config.regions, _SHARE)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """All levels of the pyramid, large to small."""
+        read: list[Tensor] = []
+        signal = images
+        for name, part in self.backbone.named_children():
+            signal = part(signal)
+            if name in self._read:
+                read.append(signal)
+        levels: list[Tensor] = self.pyramid(read)
+        return levels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Raw outputs of both stages.
+
+        ``"objectness"`` (N, A) and ``"proposal_offsets"`` (N, A, 4) of all anchors; ``"proposals"`` (N, P, 4), x1, y1,
+        x2, y2 in pixels, zeros where an image has fewer; their ``"scores"`` (N, P, 1 + classes), background first, and
+        ``"offsets"`` (N, P, classes, 4).
+        """
+        levels = self.maps(images)
+        first, proposals = self._first_look(levels, plain_size(images), self._selection)
+        return {**first, **self._second_look(levels, proposals)}
+
+    def training_outputs(self, images: Tensor, targets: DetectionTargets | None = None) -> dict[str, Tensor]:
+        """As :meth:`forward`, the second stage of a random sample of proposals and objects."""
+        levels = self.maps(images)
+        first, proposals = self._first_look(levels, plain_size(images), self._training_selection)
+        count = self._sampler.count
+        if targets is None:
+            sampled = proposals[:, :count]
+        else:
+            pairs = zip(proposals, targets.objects, strict=True)
+            sampled = torch.stack([self._sampled(regions, objects) for regions, objects in pairs])
+        return {**first, **self._second_look(levels, sampled)}
+
+    def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
+        """``"objectness"`` and ``"proposal_box"`` of the first stage, ``"class"`` and ``"box"`` of the second."""
+        raw = {name: output.float() for name, output in outputs.items()}
+        anchors = self.anchors(*targets.size).to(raw["objectness"].device)
+        objects = targets.objects
+        first = proposal_loss(raw["objectness"], raw["proposal_offsets"], anchors, objects, random=self.training)
+        sampler = None if self.training else self._sampler
+        second = box_loss(raw["proposals"], raw["scores"], raw["offsets"], objects, sampler)
+        return self.weighted({**first, **second})
+
+    def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Boxes and scores of the best pairs of a proposal and a class, each with a score for that class alone."""
+        proposals = outputs["proposals"].float()
+        scores = torch.softmax(outputs["scores"].float(), -1)[..., 1:] * valid(proposals)[..., None]
+        rows, classes = plain_size(scores)
+        best = scores.flatten(1).topk(min(PAIRS, rows * classes), 1)
+        row, label = best.indices // classes, best.indices % classes
+        offsets = outputs["offsets"].float().flatten(1, 2).gather(1, best.indices[..., None].expand(-1, -1, 4))
+        boxes = decode(offsets, proposals.gather(1, row[..., None].expand(-1, -1, 4)), VARIANCES)
+        # What is left of a box within the image may be nothing.
+        score = best.values * valid(clip(boxes, size[1], size[0]), _SMALLEST)
+        own = nn.functional.one_hot(label, classes)
+        return {"boxes": boxes, "scores": own * score[..., None]}
+
+    def mean_predictions(self, outputs: Sequence[dict[str, Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Refused with ``ModelError``: proposals of several networks are not of the same places."""
+        message = "the boxes of several Faster R-CNNs cannot be averaged: each has proposals of its own"
+        raise ModelError(message, "use one of the networks, or train one_stage")
+
+    def anchors(self, height: int, width: int) -> Tensor:
+        """The anchors of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
+        return self._anchors.boxes(self.grids(height, width), height, width)
+
+    def _first_look(
+        self, levels: Sequence[Tensor], size: tuple[int, int], selection: Selection
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The first stage's outputs, and proposals (N, P, 4)."""
+        objectness, offsets = self.first_stage(levels)
+        grids = [plain_size(level) for level in levels]
+        anchors = self._anchors.boxes(grids, *size).to(levels[0].device)
+        counts = [rows * columns * self._anchors.per_cell for rows, columns in grids]
+        proposals = selection(objectness, offsets, anchors, counts, size)
+        return {"objectness": torch.cat(objectness, 1), "proposal_offsets": torch.cat(offsets, 1)}, proposals
+
+    def _sampled(self, regions: Tensor, objects: ObjectTargets) -> Tensor:
+        """A sample of an image's proposals (P, 4) and objects, (regions, 4), with zeros where there are fewer."""
+        regions = torch.cat((regions, objects.boxes.to(regions.dtype)))
+        positive = match(regions, objects.boxes, POSITIVE, POSITIVE) >= 0
+        drawn = self._sampler.draw(positive, valid(regions) & ~positive)
+        filled = regions.new_zeros(self._sampler.count, 4)
+        filled[: len(drawn)] = regions[drawn]
+        return filled
+
+    def _second_look(self, levels: Sequence[Tensor], proposals: Tensor) -> dict[str, Tensor]:
+        """Scores and offsets of proposals (N, P, 4); nothing is computed for those without an area."""
+        images, count = proposals.shape[:2]
+        looked_at = valid(proposals)
+        # One of each image, so that there are some: layers and runtimes may fail at none.
+        looked_at = torch.cat((torch.ones_like(looked_at[:, :1]), looked_at[:, 1:]), 1)
+        rows = rows_where(looked_at.flatten())
+        image = torch.arange(images, dtype=proposals.dtype, device=proposals.device).view(-1, 1, 1)
+        regions = torch.cat((image.expand(-1, count, 1), proposals), 2).flatten(0, 1)[rows]
+        found = self.head(self._align(levels, regions))
+        scores, offsets = (
+            each.new_zeros(images * count, *each.shape[1:]).index_copy(0, rows, each).unflatten(0, (images, count))
+            for each in found
+        )
+        return {"proposals": proposals, "scores": scores, "offsets": offsets}
+
+
+def build_on(config: FasterRCNNConfig, num_classes: int, source: Classifier) -> FasterRCNN:
+    """On the maps of stride 8, 16 and 32 of a classifier; raises ``ModelError`` if it lacks them."""
+    source.require_detection_maps("faster_rcnn")
+    return _on_strides(config, num_classes, source, (8, 16, 32), 4.0)
+
+
+def build_resnet(config: FasterRCNNConfig, num_classes: int, source: Classifier) -> FasterRCNN:
+    """On the maps of stride 4 to 32 of a classifier, with anchors of 32 pixels on the finest."""
+    source.require_detection_maps("fasterrcnn_resnet50_fpn")
+    return _on_strides(config, num_classes, source, (4, 8, 16, 32), 8.0)
+
+
+def _on_strides(
+    config: FasterRCNNConfig, num_classes: int, source: Classifier, strides: tuple[int, ...], scale: float
+) -> FasterRCNN:
+    info = {stride: source.feature_info[stride] for stride in strides}
+    shapes = tuple((ratio**-0.5, ratio**0.5) for ratio in _RATIOS)
+    anchors: PyramidAnchors | CornerAnchors = PyramidAnchors(scale, 1, shapes)
+    if config.origin == "corner":
+        sides = (int(scale * stride) for stride in (*strides, 2 * strides[-1]))
+        anchors = CornerAnchors(tuple((side,) for side in sides), _RATIOS)
+    backbone = source.backbone_up_to(strides[-1])
+    return FasterRCNN(config, backbone, dict(info.values()), strides, anchors, num_classes, info)
+
+
+def build_mobilenet(config: FasterRCNNConfig, num_classes: int, in_channels: int, image_size: int) -> FasterRCNN:
+    """On MobileNet-v3 (large), for any image size: on two maps of stride 32."""
+    row = next(row for row in mobilenet_v3.ARCHITECTURES if row.name == "mobilenet_v3_large")
+    source = row.build(replace(row.config, norm_eps=1e-5), 1, in_channels, image_size)  # as torchvision's detectors
+    assert isinstance(source, Classifier)
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, part in source.backbone.named_children():
+        if name == "stage6":
+            halving, *others = part.children()
+            parts[name], part = nn.Sequential(halving), nn.Sequential(*others)
+            name = "stage6_rest"
+        parts[name] = part
+    last = row.config.units[-1].channels
+    _, top = source.feature_info[32]
+    anchors = CornerAnchors(3 * ((32, 64, 128, 256, 512),), _RATIOS)
+    return FasterRCNN(config, nn.Sequential(parts), {"stage6": last, "top": top}, (32,), anchors, num_classes)
+
+
+def _classes_of(state: Mapping[str, Tensor]) -> int | None:
+    biases = state.get("head.classifier.bias")
+    return None if biases is None else len(biases) - 1
+
+
+_row = partial(
+    Architecture,
+    task="detect",
+    num_classes=80,
+    class_layers=ClassLayers(r"head\.(classifier|regressor)\.", _classes_of),
+)
+_REN = "Ren et al. 2015, arXiv 1506.01497; Lin et al. 2017, arXiv 1612.03144"
+_LI = "Li et al. 2021, arXiv 2111.11429"
+_SMALL = FasterRCNNConfig(128, features=512, proposals=300, training_proposals=600, regions=128, origin="centre")
+_RESNET, _MOBILENET = FasterRCNNConfig(), FasterRCNNConfig()
+_RESNET_V2 = FasterRCNNConfig(pyramid_norm=True, first_convolutions=2, second_convolutions=4, dense=1)
+_MOBILENET_320 = replace(_MOBILENET, proposals=150, least_objectness=0.05)
+_LARGE_INPUT, _SMALL_INPUT = (3, 800, 800), (3, 320, 320)
+
+_RECIPES = ({"epochs": 28, "batch": 8, "learning_rate": 1e-3}, {"epochs": 100, "batch": 8})
+
+# Convolutions of the backbone, two of the pyramid, those of the first stage, which say where the second looks, its own.
+ARCHITECTURES = (
+    _row(
+        "faster_rcnn",
+        build_on,
+        _SMALL,
+        48 + 2 + 2 + 3,
+        _REN,
+        input=(3, 416, 416),
+        backbone="efficientnet_lite0",
+        recipes=_RECIPES,
+    ),
+    _row(
+        "fasterrcnn_resnet50_fpn", build_resnet, _RESNET, 49 + 2 + 2 + 3, _REN, input=_LARGE_INPUT, backbone="resnet50"
+    ),
+    _row(
+        "fasterrcnn_resnet50_fpn_v2",
+        build_resnet,
+        _RESNET_V2,
+        49 + 2 + 3 + 6,
+        _LI,
+        input=_LARGE_INPUT,
+        backbone="resnet50",
+    ),
+    _row("fasterrcnn_mobilenet_v3_large_fpn", build_mobilenet, _MOBILENET, 46 + 2 + 2 + 3, _REN, input=_LARGE_INPUT),
+    _row(
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        build_mobilenet,
+        _MOBILENET_320,
+        46 + 2 + 2 + 3,
+        _REN,
+        input=_SMALL_INPUT,
+    ),
+)

@@ -1,0 +1,98 @@
+"""Proposals: from what the first stage says of every anchor to the regions that the second stage looks at.
+
+Ren et al. 2015, "Faster R-CNN", arXiv 1506.01497, section 3.3; level by level, Lin et al. 2017, arXiv 1612.03144,
+section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hubel.boxes import clip, decode, nms
+from hubel.models.detection.two_stage.rows import is_graph
+
+_SMALLEST = 1e-3  # pixels of a side
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How many regions are proposed.
+
+    Attributes:
+        before: the best anchors of each level that suppression looks at.
+        after: regions of an image.
+        least: lowest probability of an object.
+        iou: above it, the worse of two regions of a level is dropped.
+    """
+
+    before: int
+    after: int
+    least: float = 0.0
+    iou: float = 0.7
+
+    def __call__(
+        self,
+        objectness: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        anchors: Tensor,
+        counts: Sequence[int],
+        size: tuple[int, int],
+    ) -> Tensor:
+        """The best regions, clipped to the image, best first: float32 (N, P, 4), without gradient.
+
+        ``P`` is ``after``, or fewer where there are fewer anchors. What remains where an image has fewer regions is
+        zeros: see :func:`valid`.
+
+        Args:
+            objectness: raw scores of each level's anchors (N, A).
+            offsets: likewise (N, A, 4), from the anchors.
+            anchors: of all levels (A, 4).
+            counts: anchors of each level.
+            size: height and width of the images.
+        """
+        boxes, scores = [], []
+        levels: list[int] = []
+        of_levels = zip(objectness, offsets, anchors.split(list(counts)), strict=True)
+        for level, (count, of_level) in enumerate(zip(counts, of_levels, strict=True)):
+            of_anchors, moved, fixed = (each.detach().float() for each in of_level)
+            best = of_anchors.topk(min(self.before, count), 1)
+            found = decode(moved.gather(1, _of_boxes(best.indices)), fixed[best.indices])
+            boxes.append(clip(found, size[1], size[0]))
+            scores.append(best.values)
+            levels += min(self.before, count) * [level]
+        every, score = torch.cat(boxes, 1), torch.cat(scores, 1)
+        kept = _kept(every, score, levels, self.iou, size) & valid(every) & (torch.sigmoid(score) >= self.least)
+        best = score.masked_fill(~kept, -torch.inf).topk(min(self.after, len(levels)), 1)
+        return every.gather(1, _of_boxes(best.indices)).masked_fill((best.values == -torch.inf)[..., None], 0)
+
+
+def _of_boxes(indices: Tensor) -> Tensor:
+    """Indices of boxes (N, K) for each of their four numbers (N, K, 4)."""
+    return indices[..., None].expand(-1, -1, 4)
+
+
+def valid(boxes: Tensor, smallest: float = _SMALLEST) -> Tensor:
+    """Which boxes (..., 4) have sides of so many pixels, bool (...): the others fill up tensors."""
+    return ((boxes[..., 2:] - boxes[..., :2]) >= smallest).all(-1)
+
+
+def _kept(boxes: Tensor, scores: Tensor, levels: Sequence[int], iou: float, size: tuple[int, int]) -> Tensor:
+    """Which boxes (N, K, 4) remain of those of the same image and level (K,), bool (N, K)."""
+    if boxes.is_meta:  # nothing has a value
+        return torch.ones_like(scores, dtype=torch.bool)
+    group, count = torch.tensor(levels, device=boxes.device), max(levels) + 1
+    if not is_graph():
+        kept = torch.zeros_like(scores, dtype=torch.bool)
+        for of_image, own, score in zip(kept, boxes, scores, strict=True):
+            of_image[nms(own, score, group, iou)] = True
+        return kept
+    # Side by side, images and levels never overlap: one call for any number of images.
+    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None] * count
+    apart = boxes + ((image + group) * (max(size) + 1))[..., None]
+    found = nms(apart.flatten(0, 1), scores.flatten(), iou=iou)
+    flat = torch.zeros_like(scores).flatten()
+    return flat.index_copy(0, found, torch.ones_like(found, dtype=flat.dtype)).view_as(scores) > 0

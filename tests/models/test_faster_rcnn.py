@@ -1,0 +1,278 @@
+"""Faster R-CNN on torchvision's weights and against its parts; the centres of cells by arithmetic."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import detection as theirs
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
+from torchvision.ops.poolers import LevelMapper
+
+from hubel.data.sources import sample_photographs
+from hubel.errors import ModelError
+from hubel.models import create_model, describe
+from hubel.models.base import DetectionTargets, ObjectTargets
+from hubel.models.detection.faster_rcnn import FasterRCNN
+from hubel.models.detection.two_stage.matching import Sampler, match
+from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
+from hubel.tasks.decoding import Thresholds
+from hubel.tasks.detection.decode import select_objects
+
+SIDE = 192
+COUNTS = {"proposals": 200, "training_proposals": 400, "regions": 64}  # of ours, so that tests take seconds
+THEIR_COUNTS = {
+    "rpn_pre_nms_top_n_test": 200,
+    "rpn_post_nms_top_n_test": 200,
+    "rpn_pre_nms_top_n_train": 400,
+    "rpn_post_nms_top_n_train": 400,
+    "box_batch_size_per_image": 64,
+}
+EDITIONS = (
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+)
+
+
+def photographs() -> torch.Tensor:
+    """Parts of photographs, float32 (2, 3, SIDE, SIDE), 0..1."""
+    crops = [
+        Image.open(path).convert("RGB").crop((left, 0, left + 400, 400)).resize((SIDE, SIDE))
+        for path, left in zip(sample_photographs()[:2], (0, 150), strict=True)
+    ]
+    return torch.from_numpy(np.stack([np.asarray(each) for each in crops])).permute(0, 3, 1, 2) / 255
+
+
+@torch.no_grad()
+def reference(name: str, classes: int = 5) -> nn.Module:
+    """torchvision's, with random weights that are scaled to give objects: untrained, all scores were nearly equal."""
+    torch.manual_seed(0)
+    counts = THEIR_COUNTS if name != EDITIONS[3] else {}
+    network = getattr(theirs, name)(weights=None, weights_backbone=None, num_classes=classes + 1, **counts)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = 1.0
+    images = ImageList(network.transform.normalize(photographs()), [(SIDE, SIDE)] * 2)
+    features = network.train().backbone(images.tensors)
+    network.rpn.eval()
+
+    def spread(layer: nn.Module, values: torch.Tensor, deviation: float) -> None:
+        layer.weight *= deviation / values.std()
+
+    objectness, offsets = network.rpn.head(list(features.values()))
+    spread(network.rpn.head.cls_logits, torch.cat([each.flatten() for each in objectness]), 0.5)
+    spread(network.rpn.head.bbox_pred, torch.cat([each.flatten() for each in offsets]), 0.3)
+    proposals, _ = network.rpn(images, features)
+    heads = network.roi_heads
+    squares = heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes))
+    scores, offsets = heads.box_predictor(squares)
+    spread(heads.box_predictor.cls_score, scores, 2.0)
+    spread(heads.box_predictor.bbox_pred, offsets, 1.0)
+    return network.eval()
+
+
+def with_its_weights(network: nn.Module, name: str, folder: Path) -> FasterRCNN:
+    torch.save(network.state_dict(), folder / "theirs.pth")
+    counts = COUNTS if name != EDITIONS[3] else {}
+    ours = create_model(name, weights=folder / "theirs.pth", **counts).eval()
+    assert isinstance(ours, FasterRCNN)
+    return ours
+
+
+@pytest.mark.parametrize("name", EDITIONS)
+def test_objects_are_torchvision_s(name: str, tmp_path: Path) -> None:
+    """By way of a file as torchvision publishes it, on photographs."""
+    network, images = reference(name), photographs()
+    ours = with_its_weights(network, name, tmp_path)
+    ready = describe(ours).preprocessing
+    transform = network.transform
+    assert [*ready.mean, *ready.std] == pytest.approx([255 * x for x in (*transform.image_mean, *transform.image_std)])
+    inputs = transform.normalize(images)
+    batch = ImageList(inputs, [(SIDE, SIDE)] * 2)
+    with torch.inference_mode():
+        features = network.backbone(inputs)
+        anchors = network.rpn.anchor_generator(batch, list(features.values()))[0]
+        proposals, _ = network.rpn(batch, features)
+        expected, _ = network.roi_heads(features, proposals, batch.image_sizes)
+        found = ours.predictions(ours(inputs), (SIDE, SIDE))
+    torch.testing.assert_close(ours.anchors(SIDE, SIDE), anchors, atol=1e-3, rtol=0)
+    # Those of background's class are not for anything.
+    background = network.roi_heads.box_predictor.bbox_pred.weight[:4].numel() + 4
+    parameters = [sum(p.numel() for p in each.parameters()) for each in (ours, network)]
+    assert parameters[0] == parameters[1] - background
+    thresholds = Thresholds(conf=0.05, iou=0.5, max_detections=100)
+    for wanted, boxes, scores in zip(expected, found["boxes"], found["scores"], strict=True):
+        objects = select_objects(boxes.numpy(), scores.numpy(), (SIDE, SIDE), thresholds)
+        assert len(objects.scores) > 20 and objects.scores.std() > 0.01
+        torch.testing.assert_close(torch.from_numpy(objects.boxes), wanted["boxes"], atol=1e-3, rtol=0)
+        torch.testing.assert_close(torch.from_numpy(objects.scores), wanted["scores"], atol=1e-5, rtol=0)
+        assert objects.labels.tolist() == (wanted["labels"] - 1).tolist()
+
+
+def test_older_files_of_torchvision_load(tmp_path: Path) -> None:
+    """Its published ones name layers as earlier versions did, and have no counters of batches."""
+    network = theirs.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4)
+    older = {
+        key.replace("rpn.head.conv.0.0", "rpn.head.conv"): tensor
+        for key, tensor in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    older = {
+        key.replace(".0.weight", ".weight").replace(".0.bias", ".bias") if ".fpn." in key else key: tensor
+        for key, tensor in older.items()
+    }
+    assert {"rpn.head.conv.weight", "backbone.fpn.inner_blocks.3.weight"} <= older.keys()
+    torch.save(older, tmp_path / "older.pth")
+    ours = create_model("fasterrcnn_resnet50_fpn", weights=tmp_path / "older.pth")
+    assert torch.equal(ours.first_stage.convs[0].weight, network.rpn.head.conv[0][0].weight)
+    assert torch.equal(ours.pyramid.lateral[3].conv.bias, network.backbone.fpn.inner_blocks[3][0].bias)
+
+
+def some_objects() -> list[ObjectTargets]:
+    """Seven in the first image, none in the second."""
+    generator = torch.Generator().manual_seed(2)
+    corner = 80 * torch.rand(7, 2, generator=generator)
+    boxes = torch.cat((corner, corner + 8 + 50 * torch.rand(7, 2, generator=generator)), 1)
+    labels = torch.randint(0, 5, (7,), generator=generator)
+    return [ObjectTargets(boxes, labels), ObjectTargets(boxes[:0], labels[:0])]
+
+
+@pytest.mark.parametrize("name", EDITIONS[1:3])
+def test_losses_and_samples_are_torchvision_s(name: str, tmp_path: Path) -> None:
+    network = reference(name)
+    ours = with_its_weights(network, name, tmp_path)
+    for model in (network, ours):
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+    inputs, objects = network.transform.normalize(photographs()), some_objects()
+    targets = [{"boxes": each.boxes, "labels": each.labels + 1} for each in objects]
+    images = ImageList(inputs, [(SIDE, SIDE)] * 2)
+    features = network.backbone(inputs)
+    torch.manual_seed(5)
+    proposals, expected = network.rpn(images, features, targets)
+    torch.manual_seed(6)
+    _, second = network.roi_heads(features, proposals, images.image_sizes, copy.deepcopy(targets))
+
+    # The same permutations are drawn, if the same anchors and proposals are drawn from.
+    torch.manual_seed(6)
+    outputs = ours.training_outputs(inputs, DetectionTargets(objects, (SIDE, SIDE)))
+    torch.manual_seed(5)
+    found = ours.losses(outputs, DetectionTargets(objects, (SIDE, SIDE)))
+    assert list(found) == ["objectness", "proposal_box", "class", "box"]
+    for ours_, wanted in zip(found.values(), [*expected.values(), *second.values()], strict=True):
+        assert wanted > 1e-3
+        torch.testing.assert_close(ours_, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_in_evaluation_is_the_mean_over_samples(tmp_path: Path) -> None:
+    """Without chance; detections come with it, from the same outputs."""
+    network = reference(EDITIONS[2])
+    ours = with_its_weights(network, EDITIONS[2], tmp_path)
+    targets = DetectionTargets(some_objects(), (SIDE, SIDE))
+    with torch.inference_mode():
+        outputs = ours(network.transform.normalize(photographs()))
+        once, again = ours.losses(outputs, targets), ours.losses(outputs, targets)
+        ours.train()
+        drawn = [ours.losses(outputs, targets) for _ in range(300)]
+    assert once == again
+    for name in ("objectness", "proposal_box"):
+        each = torch.stack([losses[name] for losses in drawn])
+        assert each.std() > 0
+        assert abs(float(each.mean() - once[name])) < 4 * float(each.std()) / 300**0.5
+
+
+def test_nothing_to_find_is_no_error() -> None:
+    """No object in the batch; and boxes that all lie beside the image, so that there are no proposals."""
+    torch.manual_seed(0)
+    model = create_model("faster_rcnn", 3)
+    nothing = DetectionTargets([ObjectTargets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))] * 2, (128, 128))
+    images = torch.randn(2, 3, 128, 128)
+    for without_proposals in (False, True):
+        if without_proposals:
+            model.first_stage.offsets.bias.data[:] = torch.tensor([1e4, 0.0, 0.0, 0.0]).repeat(3)
+        losses = model.train().losses(model.training_outputs(images, nothing), nothing)
+        assert losses["box"] == losses["proposal_box"] == 0
+        assert losses["class"] >= 0 and 0 < losses["objectness"] < torch.inf
+        sum(losses.values()).backward()
+        with torch.inference_mode():
+            outputs = model.eval()(images)
+            found = model.predictions(outputs, (128, 128))
+        assert bool(found["scores"].any()) is not without_proposals
+        assert all(bool(each.isfinite().all()) for each in (*outputs.values(), *found.values()))
+
+
+def some_boxes(count: int, generator: torch.Generator) -> torch.Tensor:
+    corner = 100 * torch.rand(count, 2, generator=generator)
+    return torch.cat((corner, corner + 5 + 60 * torch.rand(count, 2, generator=generator)), 1)
+
+
+@pytest.mark.parametrize(("high", "low", "best_too"), [(0.7, 0.3, True), (0.5, 0.5, False), (0.6, 0.2, False)])
+def test_matches_are_torchvision_s(high: float, low: float, best_too: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        boxes, objects = some_boxes(200, generator), some_boxes(6, generator)
+        boxes[3] = boxes[17]
+        objects[5] += 500  # overlaps none
+        expected = Matcher(high, low, best_too)(box_iou(objects, boxes))
+        assert torch.equal(match(boxes, objects, high, low, best_too), expected)
+
+
+@pytest.mark.parametrize("positives", [0, 20, 300])
+def test_samples_are_torchvision_s(positives: int) -> None:
+    labels = torch.cat((torch.ones(positives), torch.zeros(400), -torch.ones(50)))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(3))]
+    torch.manual_seed(4)
+    positive, negative = BalancedPositiveNegativeSampler(256, 0.5)([labels])
+    torch.manual_seed(4)
+    drawn = Sampler(256, 0.5).draw(labels == 1, labels == 0)
+    assert drawn.tolist() == (positive[0] | negative[0]).nonzero()[:, 0].tolist()
+    weights = Sampler(256, 0.5).weights(labels == 1, labels == 0, random=False)
+    assert float(weights.sum()) == pytest.approx(len(drawn), rel=1e-5)
+    assert float(weights[labels == 1].sum()) == pytest.approx(min(positives, 128), rel=1e-5)
+
+
+def test_levels_are_torchvision_s() -> None:
+    sides = torch.cat((torch.linspace(1, 900, 400), torch.tensor([56.0, 112, 224, 448, 111.9999, 448.001])))
+    boxes = torch.stack((0 * sides, 0 * sides, sides * 2, sides / 2), 1)
+    for strides in ((4, 8, 16, 32), (8, 16, 32)):
+        first = strides[0].bit_length() - 1
+        expected = LevelMapper(first, first + len(strides) - 1)([boxes])
+        assert torch.equal(PyramidRoIAlign(strides).level_of(boxes), expected)
+
+
+def test_aligned_squares_have_the_values_at_their_places() -> None:
+    """Of maps whose values are the x of the cells' centres, a bin's value is the x of its centre."""
+    levels = [
+        ((torch.arange(256 / stride) + 0.5) * stride).expand(2, 1, 256 // stride, -1).contiguous() for stride in (8, 16)
+    ]
+    regions = torch.tensor([[0, 40.0, 30, 110, 50], [1, 21.0, 17, 221, 217]])
+    squares = PyramidRoIAlign((8, 16))(levels, regions)
+    for square, (_, left, _, right, _) in zip(squares, regions, strict=True):
+        centres = left + (torch.arange(7) + 0.5) * (right - left) / 7
+        torch.testing.assert_close(square, centres.expand(1, 7, 7), atol=1e-3, rtol=0)
+
+
+def test_anchors_of_the_default_lie_around_the_centres_of_cells() -> None:
+    anchors = create_model("faster_rcnn", 2).anchors(128, 192)
+    assert len(anchors) == 3 * (16 * 24 + 8 * 12 + 4 * 6 + 2 * 3)
+    # Stride 8: 32 pixels, first twice as wide as high.
+    long, short = 32 * 2**0.5, 32 / 2**0.5
+    torch.testing.assert_close(anchors[0], torch.tensor([4 - long / 2, 4 - short / 2, 4 + long / 2, 4 + short / 2]))
+    torch.testing.assert_close(anchors[4], torch.tensor([12.0 - 16, 4 - 16, 12 + 16, 4 + 16]))
+    assert anchors[-2].tolist() == [160 - 128, 96 - 128, 160 + 128, 96 + 128]
+
+
+def test_a_backbone_without_the_maps_is_refused() -> None:
+    with pytest.raises(ModelError, match="faster_rcnn needs maps of stride 8, 16 and 32"):
+        create_model("faster_rcnn", backbone="lenet5")
