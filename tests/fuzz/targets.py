@@ -19,6 +19,7 @@ from hubel.data.image_io import read_image, read_reduced, read_size
 from hubel.data.mask_file import read_class_map
 from hubel.data.mask_folder import read_mask_folder
 from hubel.data.mot import read_mot_text
+from hubel.data.object_masks import read_object_masks
 from hubel.data.video_reader import video_frames, video_length
 from hubel.errors import HubelError
 from labelled_sets import small_set
@@ -35,6 +36,10 @@ def _labels(name: str) -> Target:
         root = next(parent for parent in path.parents if parent.name == "data")
         faults: list[HubelError] = []
         read_annotations(root, on_fault=faults.append)
+        with contextlib.suppress(HubelError):
+            for sample in (each for split in read_object_masks(root).splits.values() for each in split):
+                assert sample.class_map is not None
+                sample.class_map.read()
         if faults:
             raise faults[0]
 

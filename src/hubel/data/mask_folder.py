@@ -31,7 +31,10 @@ from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES, split_folders, split_of
 from hubel.errors import DataError, ImageError
 
-_LAYOUT = "pass images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them"
+_LAYOUT = (
+    "pass images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them; or "
+    "labels with outlines, such as a COCO file"
+)
 _IMAGE_TREES = frozenset({"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "leftimg8bit"})
 MASK_TREES = frozenset({"masks", "mask", "gtfine", "gtcoarse"})
 """Names of folders whose images are masks."""
