@@ -131,6 +131,18 @@ def test_cvat_masks_with_their_palette(tmp_path: Path) -> None:
     assert maps(data) == {"all": [[2, 0, 1]]}
 
 
+def test_camvid_with_a_table_of_colours(tmp_path: Path) -> None:
+    """Folders and names as they are widely shared: train, train_labels, class_dict.csv."""
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nAnimal,64,128,64\nArchway,192,0,128\nVoid (ignore),0,0,0\n")
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "0001TP_006690.png", 3, 1)
+        mask = np.array([[(192, 0, 128), (0, 0, 0), (64, 128, 64)]], np.uint8)
+        save(tmp_path / f"{split}_labels" / "0001TP_006690_L.png", mask)
+    data = read_class_maps(tmp_path)
+    assert data.classes == ("Animal", "Archway")
+    assert maps(data) == {"train": [[1, 255, 0]], "val": [[1, 255, 0]]}
+
+
 def coloured(root: Path, lines: str) -> MaskFile:
     """The one mask, still without pixels, of a data set whose classes.txt has these lines."""
     write_image(root / "images" / "a.png", 3, 1)

@@ -15,13 +15,14 @@ from hubel.data.mask_file import Colours, MaskFile
 from hubel.data.samples import IGNORE_INDEX
 from hubel.errors import DataError
 
-CLASS_FILES = ("classes.txt", "label_colors.txt", "labelmap.txt")
-"""Files of class names: the last two are CamVid's and CVAT's."""
+CLASS_FILES = ("classes.txt", "label_colors.txt", "labelmap.txt", "class_dict.csv")
+"""Files of class names: CamVid's, CVAT's and that of many tables of names and colours come after hubel's own."""
 
 IGNORED = "(ignore)"
 """Ends the names of classes whose pixels do not count."""
 
 _HINT = "write one name per line, in order"
+_TITLES = re.compile(r"# label:.*|name, *r, *g, *b", re.IGNORECASE)  # CVAT's, and those of class_dict.csv
 _NUMBERS = r"(?P<red>\d{1,3})[ ,\t]+(?P<green>\d{1,3})[ ,\t]+(?P<blue>\d{1,3})"
 _COLOURED = (  # the colour after the name, or before it
     re.compile(rf"(?P<name>[^\s:].*?):{_NUMBERS}:[^:]*:[^:]*"),  # CVAT: with parts and actions
@@ -66,7 +67,7 @@ def read_mask_classes(root: Path) -> MaskClasses | None:
     except (OSError, BoundError, UnicodeError) as error:
         raise DataError(f"{file} cannot be read: {error}", _HINT) from error
     lines = [line.strip("\ufeff \t") for line in lines]
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("# label:")]
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not _TITLES.fullmatch(line)]
     texts, colours = _without_colours(file, [line for _, line in numbered])
     names: list[str | None] = []  # by value, None for those that do not count
     for (number, _), text in zip(numbered, texts, strict=True):

@@ -9,7 +9,7 @@ with another; a warning counts them.
 The value of a mask's pixel is the index of its class. The names of the classes are the lines of ``classes.txt``,
 ``INDEX NAME`` or ``NAME``; a name that ends in "(ignore)" is that of pixels that do not count. 255 never counts. Where
 all lines have a colour, ``NAME RED GREEN BLUE`` or ``RED GREEN BLUE NAME``, masks may be images of these colours;
-CamVid's ``label_colors.txt`` and CVAT's ``labelmap.txt`` are such files in place of ``classes.txt``.
+CamVid's ``label_colors.txt``, CVAT's ``labelmap.txt`` and ``class_dict.csv`` may take the place of ``classes.txt``.
 
 Without such a file, the masks in Pascal VOC's ``SegmentationClass``, divided by ``ImageSets/Segmentation``, and in
 Cityscapes' ``gtFine`` have their classes.
@@ -50,7 +50,7 @@ OTHER_TREES = frozenset(
 
 _OBJECT_TREES = frozenset({"segmentationobject"})  # masks that tell objects apart, not classes
 _LOSSLESS = frozenset({".png", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
-_SUFFIX = re.compile(r"[ _.\-](?:masks?|labels?|labelids|seg|segmentation|gt|annotation)$", re.IGNORECASE)
+_SUFFIX = re.compile(r"[ _.\-](?:masks?|labels?|labelids|seg|segmentation|gt|annotation|l)$", re.IGNORECASE)
 _CITYSCAPES = re.compile(r"(?P<image>.+)_gt(?:Fine|Coarse)_(?P<kind>[A-Za-z]+)")
 _CITYSCAPES_IMAGE = "_leftImg8bit"
 _IDS, _TRAIN_IDS = "labelIds", "labelTrainIds"
