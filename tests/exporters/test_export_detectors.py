@@ -23,9 +23,12 @@ from hubel.errors import ModelError, UsageError
 from hubel.exporters.export import Exported
 from hubel.exporters.parity import check_detections, check_parity
 from hubel.inference.engines.openvino import OpenVinoBackend
+from hubel.inference.engines.selection import BACKENDS
 from hubel.models.checkpoint import describe
 from hubel.tasks.decoding import Thresholds
+from hubel.tasks.detection.decode import select_objects
 from reference_detectors import CLASSES, saved_detector, torchvision_detector
+from two_stage_detector import two_stage_detector, two_stage_pixels
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +213,40 @@ def test_a_class_map_is_exported(format: str, tmp_path: Path) -> None:
     fractions = {name: float((class_map == index).float().mean()) for index, name in enumerate(CLASSES)}
     printed = {name: float(value) for _, name, value in (line.split("  ") for line in output.splitlines())}
     assert printed == pytest.approx({name: part for name, part in fractions.items() if part >= 0.01}, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "format", ["openvino", *(pytest.param(each, marks=pytest.mark.slow) for each in ("onnx", "torch"))]
+)
+def test_proposals_and_their_suppression_are_in_the_graph(format: str, tmp_path: Path) -> None:
+    """For batches of any size, with as many proposals in each image as there are: none in black."""
+    model, pixels = two_stage_detector(), two_stage_pixels()
+    exported = hubel.export(model, format, out=tmp_path / "out")
+    _, run = BACKENDS[format].open_file(exported.path)
+    ready = describe(model).preprocessing
+    with torch.inference_mode():
+        outputs = model(ready.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        expected = model.predictions(outputs, (96, 96))
+    assert not outputs["proposals"][2].any() and outputs["proposals"][:2].any(-1).sum() == 20
+    for images in (slice(0, 1), slice(2, 3), slice(0, 3)):
+        found = run(np.ascontiguousarray(pixels[images]))
+        for boxes, scores, index in zip(found["boxes"], found["scores"], range(3)[images], strict=True):
+            ours = select_objects(boxes, scores, (96, 96), Thresholds())
+            wanted = select_objects(
+                *(expected[name][index].numpy() for name in ("boxes", "scores")), (96, 96), Thresholds()
+            )
+            assert (len(wanted.scores) > 5) is (index < 2)
+            np.testing.assert_allclose(ours.scores, wanted.scores, atol=1e-4)
+            np.testing.assert_allclose(ours.boxes, wanted.boxes, atol=0.1)
+            assert ours.labels.tolist() == wanted.labels.tolist()
+
+
+def test_regions_are_not_computed_in_bfloat16(tmp_path: Path) -> None:
+    model = two_stage_detector()
+    with pytest.raises(UsageError, match="bf16 is too coarse for the regions that faster_rcnn selects"):
+        hubel.export(model, "openvino", precision="bf16", out=tmp_path / "out")
+    predict = hubel.Predictor(model, engine="openvino")
+    (found,) = predict([Image.fromarray(two_stage_pixels()[0])])
+    assert isinstance(found, hubel.Detections) and len(found) > 5
+    (exact,) = hubel.Predictor(model, engine="torch", precision="fp32")([Image.fromarray(two_stage_pixels()[0])])
+    np.testing.assert_allclose(found.boxes, exact.boxes, atol=0.1)

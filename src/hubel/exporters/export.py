@@ -22,7 +22,7 @@ from hubel.config import CONF, IOU, TOLERANCE
 from hubel.data.preprocessing import Preprocessing, crop_box, scaled_2x2
 from hubel.errors import UsageError
 from hubel.exporters.darknet import export_darknet, require_darknet
-from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs
+from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs, selecting
 from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import PRECISIONS, Backend
 from hubel.inference.engines.convert import ModelSource, failing_as
@@ -123,6 +123,8 @@ def export(
         network = copy.deepcopy(network).to("cpu", torch.float32).eval()
     name = source.name
     folder_name = _folder(out, name, format, precision)
+    if getattr(network, "selects_regions", False):
+        backend.check_selection(precision, name)
     weights = dtype_of(precision if precision in backend.weight_precisions else "fp32")
     if nms:
         thresholds = _nms_thresholds(backend, precision, metadata.task, conf, iou, name)
@@ -149,6 +151,9 @@ def export(
             file = f"{name} as {backend.export_file}"
             if nms:
                 difference = check_detections(run, pixels, expected, thresholds, precision, file)
+            elif graph.selects_regions:
+                run = selecting(run, pixels.shape[1:3], Thresholds())
+                difference = check_detections(run, pixels, expected, Thresholds(), precision, file)
             else:
                 difference = check_parity(run, pixels, expected, precision, file)
                 if graph.any_size:
@@ -158,7 +163,7 @@ def export(
             del run  # it holds the file
         size = sum(path.stat().st_size for path in folder.iterdir())
         write_json(folder / PREPROCESSING_FILE, metadata.preprocessing.to_json())
-        write_text(folder / EXAMPLE, example(backend, metadata, graph.output_names))
+        write_text(folder / EXAMPLE, example(backend, metadata, graph))
         placed = rename_unique(folder, folder_name)
     path, cost = placed / backend.export_file, facts.get("quantization")
     return Exported(path, format, precision, size, difference, name, metadata.task, graph.output_names, cost)
@@ -279,7 +284,7 @@ def metadata_of(metadata: ModelMetadata, name: str, precision: str, outputs: tup
     return facts
 
 
-def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...]) -> str:
+def example(backend: Backend, metadata: ModelMetadata, graph: NormalizedModel) -> str:
     """A short program that predicts images with the exported file, NumPy, Pillow and the format's own runtime.
 
     How it crops and how it opens the file are this installation's own functions, word for word: a second description
@@ -292,6 +297,7 @@ def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...])
         lstrip_blocks=True,
         trim_blocks=True,
     )
+    outputs = graph.output_names
     return templates.get_template("use.py.jinja").render(
         file=backend.export_file,
         package=backend.example_package,
@@ -301,6 +307,7 @@ def example(backend: Backend, metadata: ModelMetadata, outputs: tuple[str, ...])
         crop_box=inspect.getsource(crop_box).rstrip(),
         scaled_2x2=inspect.getsource(scaled_2x2).rstrip() if metadata.preprocessing.is_2x2 else "",
         outputs=outputs,
+        torchvision=backend.example_package == "torch" and (graph.selects_regions or "labels" in outputs),
         tiles=metadata.preprocessing.resize == "tiles",
         selects=decoder_of(metadata.task, metadata.architecture).NMS and "labels" not in outputs,
     )

@@ -149,6 +149,17 @@ def check_detections(
     return worst
 
 
+def selecting(run: Run, size: tuple[int, ...], thresholds: Thresholds) -> Run:
+    """What runs a file of a detector and selects the objects of one image, as a file that ends in objects."""
+
+    def with_selection(pixels: np.ndarray) -> Predictions:
+        dense = run(pixels)
+        objects = select_objects(dense["boxes"][0], dense["scores"][0], (size[0], size[1]), thresholds)
+        return {"boxes": objects.boxes, "scores": objects.scores, "labels": objects.labels}
+
+    return with_selection
+
+
 def _nearest(reference: PredictedObjects, index: int, actual: PredictedObjects, size: tuple[int, int]) -> float:
     """By how much the most similar object of the same class differs from an object; infinite if there is none."""
     same = actual.labels == reference.labels[index]

@@ -112,11 +112,14 @@ class Model(nn.Module):
         is_sequential: whether the head reads the last map alone: the network can then be run in two pieces, cut between
             any two parts of the backbone.
         prediction_names: what :meth:`predictions` gives, in the order in which engines and exported files give it.
+        selects_regions: whether the network decides itself where it looks. What it predicts then comes in an order that
+            rounding may change, and needs coordinates in float32 within.
         loss_weights: weight of each term of the loss; terms of weight 0 are not computed. Training may set others.
     """
 
     is_sequential = True
     prediction_names: tuple[str, ...] = ()
+    selects_regions = False
     loss_weights: Mapping[str, float] = {}
 
     def __init__(

@@ -127,6 +127,10 @@ class Backend(ABC):
         """Raise ``UsageError`` or ``MissingExtraError`` if no graph with NMS can be written in a precision."""
         return
 
+    def check_selection(self, precision: str, name: str) -> None:
+        """Raise ``UsageError`` if a network that selects regions itself cannot run in a precision."""
+        return
+
     @abstractmethod
     def convert(self, model: NormalizedModel) -> Any:
         """The graph of a model in the library's own form."""

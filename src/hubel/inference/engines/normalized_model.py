@@ -45,6 +45,7 @@ class NormalizedModel(nn.Module):
         input_size: height, width and channels of the pixels.
         static_batch: the graph takes exactly one image.
         any_size: the graph takes images of any height and width: the network sees tiles, whose size others may choose.
+        selects_regions: see :class:`~hubel.models.base.Model`.
     """
 
     mean: Tensor
@@ -58,6 +59,7 @@ class NormalizedModel(nn.Module):
             self.model.auxiliary = nn.ModuleDict()
         self.output_names, self._decode = decoding_of(self.model)
         self.any_size = preprocessing.resize == "tiles"
+        self.selects_regions: bool = getattr(model, "selects_regions", False)
         self.input_size = (preprocessing.height, preprocessing.width, preprocessing.channels)
         self.model.to(dtype)
         if dtype != torch.float32:

@@ -129,6 +129,12 @@ class OpenVinoBackend(Backend):
             raise UsageError(message, "omit --nms, or use fp32 or fp16")
         OnnxBackend().require("Exporting to OpenVINO with --nms")
 
+    def check_selection(self, precision: str, name: str) -> None:
+        """Refuse bf16."""
+        if precision == "bf16":
+            message = f"bf16 is too coarse for the regions that {name} selects, and OpenVINO would compute them in it"
+            raise UsageError(message, "use fp32 or fp16")
+
     def convert(self, model: NormalizedModel) -> Model:
         """A model in float32 with the input ``pixels``, uint8 (N, H, W, C), and the predictions by name."""
         from hubel.inference.engines.normalized_model import INPUT_NAME, capture
@@ -160,6 +166,11 @@ class OpenVinoBackend(Backend):
     def engine(self, network: Model, preprocessing: Preprocessing, options: RunOptions) -> OpenVinoEngine:
         """Compile a conversion."""
         precision = choose_precision(options.precision)
+        if precision.name in ("bf16", "fp16") and _selects_regions(network):
+            if options.precision != "auto":
+                message = f"{options.precision} is too coarse for the regions that this network selects"
+                raise UsageError(message, "omit --precision")
+            precision = Precision("fp32", "the network selects regions, for which bf16 is too coarse")
         tile = tile_of(asdict(preprocessing))
         return OpenVinoEngine(network, precision, options.threads, options.batch or 1, options.many, tile)
 
@@ -186,6 +197,10 @@ class OpenVinoBackend(Backend):
         """Compile the file."""
         tile = tile_of(json.loads(self.read_facts(path)["preprocessing"]))
         return OpenVinoEngine(path, precision, options.threads, options.batch or 1, options.many, tile)
+
+
+def _selects_regions(network: Model) -> bool:
+    return any(operation.get_type_name() == "NonMaxSuppression" for operation in network.get_ops())
 
 
 def tile_of(preprocessing: Mapping[str, Any]) -> tuple[int, int, int] | None:

@@ -107,6 +107,7 @@ class FasterRCNN(Detector):
         anchors: of all levels.
     """
 
+    selects_regions = True
     loss_weights: Mapping[str, float] = {"objectness": 1.0, "proposal_box": 1.0, "class": 1.0, "box": 1.0}
 
     def __init__(

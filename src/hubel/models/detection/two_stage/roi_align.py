@@ -37,11 +37,15 @@ class PyramidRoIAlign:
 
         Of more levels than strides, the first ones are used.
         """
-        from torchvision.ops import roi_align  # takes a second to import
+        import torchvision  # noqa: F401 – registers its operators; takes a second
+
+        # The operator itself: the function around it checks shapes in a way that ends traces.
+        roi_align = torch.ops.torchvision.roi_align
 
         def pooled(maps: Tensor, stride: int, some: Tensor) -> Tensor:
             # In float32: half floats are too coarse for coordinates.
-            squares: Tensor = roi_align(maps.float(), some, self.side, 1 / stride, _SAMPLES, self.aligned)
+            size = (self.side, self.side)
+            squares: Tensor = roi_align(maps.float(), some, 1 / stride, *size, _SAMPLES, self.aligned)
             return squares.to(maps.dtype)
 
         if len(self.strides) == 1:
