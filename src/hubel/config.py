@@ -73,8 +73,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # The head learns until it is good before anything below it moves: fine-tuning from a poor head distorts the features
 # (Kumar et al. 2022, arXiv 2202.10054).
-_TRANSFER = dict(epochs=11, head_epochs=3, learning_rate=3e-4, unfreeze_from="0.67", batch_norm="frozen")
-_FROM_SCRATCH = dict(epochs=60, head_epochs=0, learning_rate=2e-3, unfreeze_from="1.0", batch_norm="train")
+_WHOLE = {"unfreeze_from": "1.0", "layer_decay": 1.0, "batch_norm": "train"}
+_TRANSFER = {
+    **_WHOLE,
+    **{"epochs": 11, "head_epochs": 3, "learning_rate": 3e-4, "unfreeze_from": "0.67", "batch_norm": "frozen"},
+}
+_FROM_SCRATCH = {**_WHOLE, "epochs": 60, "head_epochs": 0, "learning_rate": 2e-3}
 _CLASSES = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
 _BOXES = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -306,9 +310,9 @@ class TrainingConfig:
         float | None, Option("Peak learning rate while only the head is trained.", above=0)
     ] = None
     layer_decay: Annotated[
-        float,
+        float | None,
         Option("The learning rate of each part of the network over that of the part above.", above=0, max=1),
-    ] = 1.0
+    ] = None
     weight_decay: Annotated[float, Option("Weight decay.", min=0)]
     schedule: Annotated[Literal["cosine", "one-cycle", "constant"], Option("Learning rate schedule.")] = "cosine"
     warmup: Annotated[float, Option("Epochs of linear warm-up.", min=0)] = 1.0

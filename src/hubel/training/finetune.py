@@ -155,7 +155,7 @@ def make_optimizer(model: Model, config: TrainingConfig, learning_rate: float) -
             if parameter.requires_grad and (parameter.ndim > 1) is decayed:
                 place, _, rest = name.partition(".")
                 depth = depths[rest.partition(".")[0]] if place == "backbone" else 0
-                groups.setdefault((config.layer_decay**depth, decayed), []).append(parameter)
+                groups.setdefault(((config.layer_decay or 1.0) ** depth, decayed), []).append(parameter)
     options: list[dict[str, Any]] = [
         {
             "params": parameters,

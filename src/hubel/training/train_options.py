@@ -34,7 +34,7 @@ class TrainingOptions(TypedDict, total=False):
     optimizer: Literal["adamw", "sgd"]
     learning_rate: float | None
     head_learning_rate: float | None
-    layer_decay: float
+    layer_decay: float | None
     weight_decay: float
     schedule: Literal["cosine", "one-cycle", "constant"]
     warmup: float

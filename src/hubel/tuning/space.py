@@ -182,7 +182,7 @@ def default_space(default: TrainingConfig, given: Collection[str]) -> Space:
         space["head_learning_rate"] = _around(default.head_learning_rate or 1e-2)
     if 0 < head_epochs < epochs:
         space["unfreeze_from"] = Choices(_choices_with(default.unfreeze_from, ("0.34", "0.67", "1.0")))
-        space["layer_decay"] = Choices(_choices_with(default.layer_decay, (0.8,)))
+        space["layer_decay"] = Choices(_choices_with(default.layer_decay or 1.0, (0.8,)))
     if not default.cache_features:
         space["augmentation"] = Choices(_choices_with(plain(default.augmentation), _AUGMENTATIONS[default.task]))
     if default.task == "classify":

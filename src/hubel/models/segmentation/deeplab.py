@@ -17,8 +17,8 @@ All 3×3 convolutions are separable, as section 3.1 has them.
 
 Deviations: the decoder reads two maps of the backbone, as Panoptic-DeepLab's does (Cheng et al. 2020, arXiv
 1911.10194, figure 2), and has 128 channels, since it stands on a light backbone and 256 would cost more than that. The
-paper's decoder is ``skips=(4,), decoder_channels=256``. The paper's rates, 6, 12 and 18, are for crops of 513 pixels: in
-crops of 320, most taps of rate 18 lie beside the map, in whole images they do not, so that the statistics of
+paper's decoder is ``skips=(4,), decoder_channels=256``. The paper's rates, 6, 12 and 18, are for crops of 513 pixels.
+In crops of 320, most taps of rate 18 lie beside the map, in whole images they do not, so that the statistics of
 normalization are not theirs. The pyramid has no mean of the whole image (``image_pooling=True`` is the paper's): it
 would be normalized over a value of each image, and differ from crops and tiles to the whole.
 """
