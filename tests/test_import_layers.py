@@ -36,6 +36,7 @@ FLOORS = (
         "results",
         "boxes",
         "masks",
+        "png",
         "bounded",
         "interrupts",
         "fileio",

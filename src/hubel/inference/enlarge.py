@@ -10,10 +10,8 @@ enlarged image is, memory holds the original and a strip.
 
 from __future__ import annotations
 
-import struct
 import tempfile
 import threading
-import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,8 +24,8 @@ from hubel.data.image_io import MAX_PIXELS
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.sources import ImageSource
 from hubel.errors import ImageError
-from hubel.fileio import atomic_write
 from hubel.inference.pipeline import FailedImage, PreparedImage, decode_ahead
+from hubel.png import block_height, write_png
 from hubel.results import Enlarged, InMemory, Prediction
 
 _AROUND = 3  # rows that interpolation needs above and below, and one more
@@ -186,35 +184,19 @@ class StoredRows:
         return Image.frombytes("RGB" if self.channels == 3 else "RGBA", (self.width, self.height), content)
 
     def write_png(self, path: Path) -> None:
-        """Write a PNG file, a few rows at a time (the PNG specification, sections 9 to 11).
+        """Write a PNG file, a few rows at a time.
 
         Raises:
             DataError: the file cannot be written.
         """
-        with atomic_write(path) as partial_file, partial_file.open("wb") as file, self._lock:
+        with self._lock:
+            write_png(path, self.width, self.height, self.channels, self._blocks(), level=4)
 
-            def chunk(kind: bytes, content: bytes) -> None:
-                check = zlib.crc32(content, zlib.crc32(kind))
-                file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check))
-
-            file.write(b"\x89PNG\r\n\x1a\n")
-            chunk(b"IHDR", struct.pack(">IIBBBBB", self.width, self.height, 8, {3: 2, 4: 6}[self.channels], 0, 0, 0))
-            compress = zlib.compressobj(4)
-            for filtered in self._filtered():
-                if packed := compress.compress(filtered):
-                    chunk(b"IDAT", packed)
-            chunk(b"IDAT", compress.flush())
-            chunk(b"IEND", b"")
-
-    def _filtered(self) -> Iterator[bytes]:
-        """Blocks of rows, each row as its difference from the one above (filter type 2) after a byte that says so."""
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Rows (N, width · channels), from the top."""
         stride = self.width * self.channels
-        block = max(1, (1 << 22) // stride)
-        above = np.zeros((1, stride), np.uint8)
+        block = block_height(stride)
         self._file.seek(0)
         for start in range(0, self.height, block):
             count = min(block, self.height - start)
-            rows = np.frombuffer(self._file.read(count * stride), np.uint8).reshape(count, stride)
-            differences = rows - np.concatenate((above, rows[:-1]))
-            above = rows[-1:]
-            yield np.concatenate((np.full((count, 1), 2, np.uint8), differences), 1).tobytes()
+            yield np.frombuffer(self._file.read(count * stride), np.uint8).reshape(count, stride)
