@@ -133,6 +133,16 @@ def test_summary_of_an_architecture_with_options() -> None:
     assert isinstance(_run("summary", "vgg16", "--set", "depth=3").exception, ModelError)
 
 
+def test_summary_of_a_network_on_another_backbone(tmp_path: Path) -> None:
+    # torchfcn's FCN8s has 134,489,759 parameters; the weights that are named are not read.
+    row = _json("summary", "fcn8s", "--backbone", "vgg16:torchvision/IMAGENET1K_V1")
+    assert row["parameters"] == 134_489_759
+    assert "cannot be a backbone" in str(_run("summary", "fcn8s", "--backbone", "ssd").exception)
+    assert "does not accept a backbone" in str(_run("summary", "resnet18", "--backbone", "vgg16").exception)
+    result = _run("summary", str(tmp_path), "--backbone", "vgg16")
+    assert result.exit_code == 2 and "--backbone" in result.stderr
+
+
 @pytest.mark.parametrize("wrong", ["224", "3x224", "3xAx224", "0x32x32", "1x4x4", "1x32x64"])
 def test_a_wrong_input_is_wrong_usage(wrong: str) -> None:
     result = _run("summary", "lenet5", "--input", wrong)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from test_export import run_without_hubel
+from torch.nn import functional
 from torchvision.models.detection.image_list import ImageList
 
 import hubel
@@ -193,15 +194,37 @@ def test_a_localizer_is_exported_with_its_box(tmp_path: Path) -> None:
     np.testing.assert_allclose(clipped, found.boxes[0], atol=0.5)
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_a_class_map_is_exported(format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
+def test_class_maps_are_exported_for_images_of_any_size(format: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = hubel.create_model("fcn16s", num_classes=3, image_size=64, backbone="resnet18").eval()
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.normal_()
+    metadata = replace(describe(model), classes=CLASSES)
+    exported = hubel.export(model, format, out=tmp_path / "out", metadata=metadata)
+    _, run = BACKENDS[format].open_file(exported.path, threads=1)
+    for size in ((33, 97), (120, 64)):
+        pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+        with torch.inference_mode():
+            images = metadata.preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+            scores = functional.interpolate(model(images), size, mode="bilinear", align_corners=False)
+        found = run(pixels)["class_map"]
+        assert found.shape == (2, *size) and (found == scores.argmax(1).numpy()).mean() > 0.999
+    (shown,) = hubel.Predictor(exported.path)([sample_photographs()[0]])  # at the size of its training
+    assert shown.classes.shape == (427, 640)
+
+
+@pytest.mark.parametrize(("format", "resize"), [("onnx", "stretch"), ("onnx", "fit"), ("openvino", "fit")])
+def test_a_class_map_is_exported(format: str, resize: str, tmp_path: Path) -> None:
     """The example prints the fraction of the pixels of each class; the reference is the module in plain torch."""
     torch.manual_seed(0)
     model = hubel.create_model("fcn32s", num_classes=3, image_size=64, backbone="mobilenet_v2").eval()
     with torch.no_grad():
         for parameter in model.head.parameters():  # so that classes differ from place to place
             parameter.normal_()
-    metadata = replace(describe(model), classes=CLASSES)
+    described = describe(model)
+    metadata = replace(described, classes=CLASSES, preprocessing=replace(described.preprocessing, resize=resize))
     exported = hubel.export(model, format, out=tmp_path / "out", metadata=metadata)
     assert (exported.task, exported.outputs) == ("segment", ("class_map",))
     Image.open(sample_photographs()[0]).save(tmp_path / "it.png")
@@ -210,6 +233,8 @@ def test_a_class_map_is_exported(format: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         images = metadata.preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None])
         class_map = model.predictions(model(images), (64, 64))["class_map"]
+    if resize == "fit":  # the photograph of 640 × 427 pixels is 43 high, below ten rows that are no part of it
+        class_map = class_map[:, 10:53]
     fractions = {name: float((class_map == index).float().mean()) for index, name in enumerate(CLASSES)}
     printed = {name: float(value) for _, name, value in (line.split("  ") for line in output.splitlines())}
     assert printed == pytest.approx({name: part for name, part in fractions.items() if part >= 0.01}, abs=2e-3)

@@ -45,8 +45,9 @@ def export(
     """Write a model as a file for use without hubel, checked against the model before it appears.
 
     The file takes pixels and returns probabilities; a detector's returns boxes and scores, or with --nms the objects
-    above --conf. Classes and preprocessing are in its metadata. Beside it are preprocessing.json and use.py, a short
-    program that uses it: python use.py photo.jpg.
+    above --conf; that of a segmentation network a class map, and of super-resolution an image, both for images of any
+    size. Classes and preprocessing are in its metadata. Beside it are preprocessing.json and use.py, a short program
+    that uses it: python use.py photo.jpg.
 
     \b
     hubel export efficientnet_lite0 --format onnx
@@ -81,10 +82,11 @@ def export(
         print_json(done.to_json())
         return
     exact = f"; exact on {done.quantization['exact_on']}" if done.quantization else ""
-    what = "pixels, as fractions of 255," if "image" in done.outputs else "probabilities"
-    show(
-        f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; {what} differ from the "
-        f"model's by at most {done.max_difference:.1g}{exact}"
-    )
+    compared = f"probabilities differ from the model's by at most {done.max_difference:.1g}"
+    if "image" in done.outputs:
+        compared = f"pixels, as fractions of 255, differ from the model's by at most {done.max_difference:.1g}"
+    if "class_map" in done.outputs:
+        compared = f"at most {done.max_difference:.1%} of the pixels have another class than the model gives"
+    show(f"{done.path}  {done.format} {done.precision}, {done.bytes / 1e6:.1f} MB; {compared}{exact}")
     darknet = f"hubel predict photo.jpg --model {done.path}"
     log(f"try it: {darknet if format == 'darknet' else f'python {done.path.parent / EXAMPLE} photo.jpg'}")

@@ -33,6 +33,12 @@ def summary(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Option of the architecture, e.g. se=true; may be repeated."),
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Classification network under a detector, localizer or segmentation network."
+        ),
+    ] = None,
     input_size: Annotated[
         str | None,
         typer.Option("--input", metavar="CxHxW", help="Channels, height, width.", show_default="the model's own"),
@@ -52,6 +58,7 @@ def summary(
     hubel summary lenet5
     hubel summary resnet50 --input 3x448x448 --batch 32 --dtype bfloat16
     hubel summary vgg16 --set batch_norm=true
+    hubel summary fcn8s --backbone vgg16
     hubel summary yolov4.cfg
     """
     shape = None if input_size is None else _parse_shape(input_size)
@@ -67,14 +74,15 @@ def summary(
     from hubel.analysis.table import layer_table
     from hubel.errors import ModelError
 
-    module, native, row = _module(model, shape, assigned)
+    module, native, row = _module(model, shape, assigned, backbone)
     try:
         result = summarize(module, shape or native, batch, dtype, name=model)
     except ModelError as error:
         if shape is None:
             raise
         raise typer.BadParameter(error.message, param_hint="'--input'") from error
-    advice = memory_tips(module, result, free_memory(), _smaller_relatives(row, result.input, result.parameters))
+    relatives = _smaller_relatives(row, result.input, result.parameters, backbone)
+    advice = memory_tips(module, result, free_memory(), relatives)
     if as_json:
         print_json({**result.to_json(), "advice": advice})
         return
@@ -91,7 +99,9 @@ def _parse_shape(text: str) -> Shape:
     return channels, height, width
 
 
-def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[nn.Module, Shape, Architecture | None]:
+def _module(
+    model: str, shape: Shape | None, options: dict[str, Any], backbone: str | None
+) -> tuple[nn.Module, Shape, Architecture | None]:
     """The network, its own input size, and its row in the registry, unless it comes from a folder."""
     from hubel.models import architecture, list_models, resolve_model
     from hubel.models.cfg_reference import is_cfg, read_cfg_model, with_texts
@@ -99,6 +109,8 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
     from hubel.weights import find_entry
 
     name, _, weights = model.partition(":")
+    if backbone is not None and name not in list_models():
+        raise typer.BadParameter("the backbone of a saved model or a cfg is its own", param_hint="'--backbone'")
     if is_cfg(model):
         cfg = read_cfg_model(model)
         if options:
@@ -114,33 +126,37 @@ def _module(model: str, shape: Shape | None, options: dict[str, Any]) -> tuple[n
     row = architecture(name)
     options = with_texts(options)
     if not weights:
-        return _build(row, shape, options), row.input, row
+        return _build(row, shape, options, backbone), row.input, row
     entry = find_entry(weights, name)
     wanted = (entry.preprocessing.channels, entry.preprocessing.height, entry.preprocessing.width)
-    return _build(row, shape or wanted, {**entry.settings, **options}), wanted, row
+    return _build(row, shape or wanted, {**entry.settings, **options}, backbone), wanted, row
 
 
-def _build(row: Architecture, shape: Shape | None, options: dict[str, Any] | None = None) -> nn.Module:
+def _build(
+    row: Architecture, shape: Shape | None, options: dict[str, Any] | None = None, backbone: str | None = None
+) -> nn.Module:
     """The architecture without weights; an impossible ``--input`` is wrong usage."""
     from hubel.errors import ModelError
     from hubel.models.factory import build_on_meta
 
     try:
-        return build_on_meta(row, shape, options)
+        return build_on_meta(row, shape, options, backbone=backbone)
     except ModelError as error:
         if shape is None:
             raise
         raise typer.BadParameter(error.message, param_hint="'--input'") from error
 
 
-def _smaller_relatives(row: Architecture | None, shape: Shape, parameters: int) -> Iterator[tuple[str, nn.Module]]:
+def _smaller_relatives(
+    row: Architecture | None, shape: Shape, parameters: int, backbone: str | None
+) -> Iterator[tuple[str, nn.Module]]:
     """Networks of the same family with fewer parameters, largest first, built on demand."""
     from hubel.models.registry import architecture, relatives
 
     if row is None:
         return
     family = [other for other in map(architecture, relatives(row.name)) if other.build is row.build]
-    modules = [(other.name, _build(other, shape)) for other in family if other.name != row.name]
+    modules = [(other.name, _build(other, shape, backbone=backbone)) for other in family if other.name != row.name]
     sized = [(sum(p.numel() for p in module.parameters()), name, module) for name, module in modules]
     for count, name, module in sorted(sized, key=lambda entry: -entry[0]):
         if count < parameters:

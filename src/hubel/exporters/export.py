@@ -19,14 +19,15 @@ from torch import Tensor, nn
 import hubel
 from hubel.boxes import clip
 from hubel.config import CONF, IOU, TOLERANCE
-from hubel.data.preprocessing import Preprocessing, crop_box, scaled_2x2
+from hubel.console import log
+from hubel.data.preprocessing import Preprocessing, crop_box, fit_box, scaled_2x2
 from hubel.errors import UsageError
 from hubel.exporters.darknet import export_darknet, require_darknet
 from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs, selecting
 from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import PRECISIONS, Backend
 from hubel.inference.engines.convert import ModelSource, failing_as
-from hubel.inference.engines.normalized_model import INPUT_NAME, NormalizedModel
+from hubel.inference.engines.normalized_model import INPUT_NAME, SMALLEST_INPUT, NormalizedModel
 from hubel.inference.engines.selection import BACKENDS
 from hubel.inference.engines.torch import dtype_of
 from hubel.inference.int8 import quantized_for
@@ -85,8 +86,9 @@ def export(
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 
     The file takes uint8 pixels (N, height, width, channels), any N, and gives probabilities in float32, of a detector
-    or localizer boxes (N, A, 4) in pixels of the network's input and scores (N, A, classes), of networks that enlarge,
-    whose files take any height and width, images (N, scale · height, scale · width, channels), 0..255; classes,
+    or localizer boxes (N, A, 4) in pixels of the network's input and scores (N, A, classes), of segmentation networks
+    class maps (N, height, width), of those that enlarge images (N, scale · height, scale · width, channels), 0..255.
+    The last two take any height and width, of at least 33 pixels for segmentation, unless they are in int8. Classes,
     preprocessing, task, versions and the weights' licence are in its metadata. Beside it are ``preprocessing.json`` and
     ``use.py``, a short program that uses it. Before the folder appears the file is run by its own runtime and compared
     with the model.
@@ -130,7 +132,7 @@ def export(
         thresholds = _nms_thresholds(backend, precision, metadata.task, conf, iou, name)
         graph: NormalizedModel = DetectorWithNMS(network, metadata.preprocessing, weights, thresholds)
     else:
-        graph = NormalizedModel(network, metadata.preprocessing, weights)
+        graph = NormalizedModel(network, metadata.preprocessing, weights, _takes_any_size(network, metadata, precision))
     facts = metadata_of(metadata, name, precision, graph.output_names)
     if nms:
         facts |= {"input": facts["input"].replace("(N,", "(1,"), "conf": conf, "iou": iou}
@@ -146,7 +148,7 @@ def export(
             facts["quantization"] = {**asdict(quantization), "exact_on": quantization.exact_on}
         failure = f"{name} cannot be exported to {format} in {precision}"
         with failing_as(failure, "Try another --format or --precision."):
-            backend.save(converted or backend.convert(graph), folder, facts, half=precision == "fp16")
+            backend.save(converted or _converted(backend, graph), folder, facts, half=precision == "fp16")
             _, run = backend.open_file(folder / backend.export_file)
             file = f"{name} as {backend.export_file}"
             if nms:
@@ -167,6 +169,26 @@ def export(
         placed = rename_unique(folder, folder_name)
     path, cost = placed / backend.export_file, facts.get("quantization")
     return Exported(path, format, precision, size, difference, name, metadata.task, graph.output_names, cost)
+
+
+def _takes_any_size(network: nn.Module, metadata: ModelMetadata, precision: str) -> bool:
+    """Whether the graph can take images of any size; what is quantized is of one size already."""
+    shown = metadata.preprocessing
+    large = 2 * min(shown.height, shown.width) // 3 >= SMALLEST_INPUT  # for a smaller one to compare, too
+    return precision != "int8" and large and getattr(network, "takes_any_input", False)
+
+
+def _converted(backend: Backend, graph: NormalizedModel) -> Any:
+    """The conversion; of one size where the format cannot say how a network's steps follow from the size."""
+    try:
+        return backend.convert(graph)
+    except Exception:  # torch.export and the libraries' converters raise whatever they like
+        if not graph.any_size or graph.of_tiles:
+            raise
+        height, width, _ = graph.input_size
+        log(f"note: {backend.name} has no words for this network at any size: it takes {width}x{height} pixels alone")
+        graph.any_size = False
+        return backend.convert(graph)
 
 
 def _for_darknet(source: ModelSource, precision: str, out: str | Path | None, nms: bool) -> Exported:
@@ -304,6 +326,8 @@ def example(backend: Backend, metadata: ModelMetadata, graph: NormalizedModel) -
         open_file=backend.example(),
         hubel=hubel.__version__,
         crop=metadata.preprocessing.resize == "crop",
+        fit=metadata.preprocessing.resize == "fit",
+        fit_box=re.sub(r'\n    """.*?"""', "", inspect.getsource(fit_box), flags=re.DOTALL).rstrip(),
         crop_box=inspect.getsource(crop_box).rstrip(),
         scaled_2x2=inspect.getsource(scaled_2x2).rstrip() if metadata.preprocessing.is_2x2 else "",
         outputs=outputs,

@@ -36,7 +36,7 @@ def reference_outputs(network: nn.Module, preprocessing: Preprocessing, pixels: 
     """A model's own predictions, float32 (N, …) by name, of pixels (N, H, W, C), as plain torch computes them."""
     names, decode = decoding_of(network)
     images = preprocessing.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-    predictions = decode(network(images), (preprocessing.height, preprocessing.width))
+    predictions = decode(network(images), (images.shape[2], images.shape[3]))
     return {name: predictions[name].float().numpy() for name in names}
 
 

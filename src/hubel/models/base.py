@@ -111,6 +111,7 @@ class Model(nn.Module):
     Attributes:
         is_sequential: whether the head reads the last map alone: the network can then be run in two pieces, cut between
             any two parts of the backbone.
+        takes_any_input: whether :meth:`predictions` are defined for images of any height and width, at their own size.
         prediction_names: what :meth:`predictions` gives, in the order in which engines and exported files give it.
         selects_regions: whether the network decides itself where it looks. What it predicts then comes in an order that
             rounding may change, and needs coordinates in float32 within.
@@ -118,6 +119,7 @@ class Model(nn.Module):
     """
 
     is_sequential = True
+    takes_any_input = False
     prediction_names: tuple[str, ...] = ()
     selects_regions = False
     loss_weights: Mapping[str, float] = {}

@@ -270,16 +270,20 @@ def build_on_meta(
     input_shape: tuple[int, int, int] | None = None,
     options: Mapping[str, Any] | None = None,
     num_classes: int | None = None,
+    backbone: str | None = None,
 ) -> nn.Module:
     """The architecture on the meta device, where parameters have shapes but take no time or memory.
 
-    Its own input shape (channels, height, width) and number of classes by default; otherwise as :func:`build`.
+    Its own input shape (channels, height, width), number of classes and backbone by default; otherwise as
+    :func:`build`. Weights that ``backbone`` names are not read.
     """
     arch = with_native_sizes(arch, options or {})
+    spec, _ = _resolve_backbone(arch, None if backbone is None else backbone.partition(":")[0])
     channels, height, width = input_shape or arch.input
     size = height if height == width else arch.input[1]
     with torch.device("meta"):
-        return build(arch, num_classes or arch.num_classes, channels, size, options or {}, for_loading=True)
+        classes = num_classes or arch.num_classes
+        return build(arch, classes, channels, size, options or {}, spec, for_loading=True)
 
 
 def summary(

@@ -13,6 +13,8 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.inference.fusion import fold
 
 INPUT_NAME = "pixels"
+SMALLEST_INPUT = 33
+"""Pixels of a side where images may have any: maps of stride 32 have two then, and torch.export takes one as fixed."""
 
 Decode = Callable[[Any, tuple[int, int]], dict[str, Tensor]]
 """From raw outputs, and height and width of the images, to predictions by name."""
@@ -44,7 +46,7 @@ class NormalizedModel(nn.Module):
         output_names: in the order of the outputs.
         input_size: height, width and channels of the pixels.
         static_batch: the graph takes exactly one image.
-        any_size: the graph takes images of any height and width: the network sees tiles, whose size others may choose.
+        any_size: the graph takes images of any height and width, of at least ``smallest`` pixels.
         selects_regions: see :class:`~hubel.models.base.Model`.
     """
 
@@ -52,13 +54,21 @@ class NormalizedModel(nn.Module):
     std: Tensor
     static_batch = False
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        dtype: torch.dtype = torch.float32,
+        any_size: bool = False,
+    ) -> None:
         super().__init__()
         self.model = fold(model).cpu().requires_grad_(False)
         if hasattr(self.model, "auxiliary"):
             self.model.auxiliary = nn.ModuleDict()
         self.output_names, self._decode = decoding_of(self.model)
-        self.any_size = preprocessing.resize == "tiles"
+        self.of_tiles = preprocessing.resize == "tiles"
+        self.any_size = any_size or self.of_tiles
+        self.smallest = 2 if self.of_tiles else SMALLEST_INPUT
         self.selects_regions: bool = getattr(model, "selects_regions", False)
         self.input_size = (preprocessing.height, preprocessing.width, preprocessing.channels)
         self.model.to(dtype)
@@ -72,7 +82,10 @@ class NormalizedModel(nn.Module):
     def predict(self, pixels: Tensor) -> dict[str, Tensor]:
         """Predictions by name of uint8 pixels (N, H, W, C), as :meth:`Preprocessing.pixels` gives them, stacked."""
         images = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        return self._decode(self.model(images.to(self._dtype)), self.input_size[:2])
+        return self._decode(self.model(images.to(self._dtype)), self._size_of(pixels))
+
+    def _size_of(self, pixels: Tensor) -> tuple[int, int]:
+        return (pixels.shape[1], pixels.shape[2]) if self.any_size else self.input_size[:2]
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The predictions in the order of their names, or the only one."""
@@ -110,11 +123,24 @@ def _protect_squares(network: nn.Module) -> None:
 
 def capture(model: NormalizedModel) -> torch.export.ExportedProgram:
     """The graph for any number of images, or exactly one with ``static_batch``; of any size with ``any_size``."""
-    sizes = {1: torch.export.Dim("height", min=2), 2: torch.export.Dim("width", min=2)} if model.any_size else {}
+    sides = ((1, "height"), (2, "width")) if model.any_size else ()
+    sizes = {axis: torch.export.Dim(name, min=model.smallest) for axis, name in sides}
     batch = None if model.static_batch else {INPUT_NAME: {0: torch.export.Dim("batch", min=1), **sizes}}
     with torch.no_grad(), warnings.catch_warnings():
         # torchvision's NMS calls by its old name what torch has renamed.
         warnings.filterwarnings(
             "ignore", "`create_unbacked_symint`", FutureWarning, r"torchvision\._meta_registrations"
         )
-        return torch.export.export(model, (model.zeros(),), dynamic_shapes=batch)
+        if not sizes:
+            return torch.export.export(model, (model.zeros(),), dynamic_shapes=batch)
+        # That the maps of two strides fit each other at every size is true, but more than torch can prove: it would
+        # refuse. What it puts into the graph instead, to be checked there, other libraries do not know.
+        program = torch.export.export(
+            model, (model.zeros(),), dynamic_shapes=batch, prefer_deferred_runtime_asserts_over_guards=True
+        )
+    for node in reversed(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program

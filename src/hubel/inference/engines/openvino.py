@@ -142,7 +142,9 @@ class OpenVinoBackend(Backend):
         if model.static_batch:  # OpenVINO reads NMS from ONNX alone
             converted = core().read_model(OnnxBackend().convert(model).SerializeToString())
         else:
-            converted = _traced(model) or openvino().convert_model(capture(model))
+            # A trace holds the sizes of padding as TensorFlow's as constants.
+            traced = _traced(model) if model.of_tiles or not model.any_size else None
+            converted = traced or openvino().convert_model(capture(model))
             height, width, channels = model.input_size
             converted.reshape([-1, -1, -1, channels] if model.any_size else [-1, height, width, channels])
             converted.inputs[0].get_tensor().set_names({INPUT_NAME})
@@ -171,8 +173,8 @@ class OpenVinoBackend(Backend):
                 message = f"{options.precision} is too coarse for the regions that this network selects"
                 raise UsageError(message, "omit --precision")
             precision = Precision("fp32", "the network selects regions, for which bf16 is too coarse")
-        tile = tile_of(asdict(preprocessing))
-        return OpenVinoEngine(network, precision, options.threads, options.batch or 1, options.many, tile)
+        size = size_of(asdict(preprocessing))
+        return OpenVinoEngine(network, precision, options.threads, options.batch or 1, options.many, size)
 
     def open_file(self, path: Path, threads: int = 0) -> tuple[list[str], Run]:
         """As the function, with this process's core."""
@@ -195,18 +197,16 @@ class OpenVinoBackend(Backend):
         self, path: Path, precision: Precision, outputs: tuple[str, ...], options: RunOptions
     ) -> OpenVinoEngine:
         """Compile the file."""
-        tile = tile_of(json.loads(self.read_facts(path)["preprocessing"]))
-        return OpenVinoEngine(path, precision, options.threads, options.batch or 1, options.many, tile)
+        size = size_of(json.loads(self.read_facts(path)["preprocessing"]))
+        return OpenVinoEngine(path, precision, options.threads, options.batch or 1, options.many, size)
 
 
 def _selects_regions(network: Model) -> bool:
     return any(operation.get_type_name() == "NonMaxSuppression" for operation in network.get_ops())
 
 
-def tile_of(preprocessing: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """Height, width and channels of the tiles that a network sees, whose graph takes any size; ``None`` for others."""
-    if preprocessing["resize"] != "tiles":
-        return None
+def size_of(preprocessing: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Height, width and channels of the images that a network is shown, also where its graph takes any size."""
     return preprocessing["height"], preprocessing["width"], preprocessing["channels"]
 
 
@@ -262,7 +262,7 @@ def choose_precision(precision: str = "auto") -> Precision:
 class OpenVinoEngine:
     """Runs a model of :meth:`OpenVinoBackend.convert`, which is left as it is, or the XML file of one.
 
-    Graphs that take any size are compiled for that of a ``tile``: height, width and channels.
+    Graphs that take any size are compiled for one ``size``: height, width and channels.
 
     Each image is a request of its own: its feature maps then stay in the processor's cache, which made
     EfficientNet-Lite0 three times as fast here as 16 images at once. With ``many``, several images run in parallel;
@@ -279,11 +279,12 @@ class OpenVinoEngine:
         threads: int | None = None,
         batch: int = 1,
         many: bool = True,
-        tile: Sequence[int] | None = None,
+        size: Sequence[int] | None = None,
     ) -> None:
         network = core().read_model(model) if isinstance(model, Path) else model.clone()
-        _, *size = network.inputs[0].partial_shape if tile is None else (0, *tile)
-        network.reshape([batch, *size])
+        _, *sides = network.inputs[0].partial_shape
+        sides = [side if side.is_static else own for side, own in zip(sides, size or sides, strict=True)]
+        network.reshape([batch, *sides])
         self.precision = precision
         self.batch = batch
         options: dict[str, Any] = {

@@ -46,6 +46,7 @@ class Segmenter(Model):
     """
 
     is_sequential = False
+    takes_any_input = True
     prediction_names = ("class_map",)
     loss_weights: Mapping[str, float] = {"class": 1.0, "ohem": 0.0, "dice": 0.0, "lovasz": 0.0}
 

@@ -45,6 +45,7 @@ class Enlarger(Model):
     """
 
     is_sequential = False
+    takes_any_input = True
     prediction_names = ("image",)
     loss_weights: Mapping[str, float] = {"l1": 1.0, "charbonnier": 0.0, "mse": 0.0}
 
