@@ -223,6 +223,10 @@ class FasterRCNN(Detector):
     def _second_look(self, levels: Sequence[Tensor], proposals: Tensor) -> dict[str, Tensor]:
         """Scores and offsets of proposals (N, P, 4); nothing is computed for those without an area."""
         images, count = proposals.shape[:2]
+        if proposals.is_meta:  # choosing rows would make PyTorch import its compiler
+            every = self.head(self._align(levels, proposals.new_empty(images * count, 5)))
+            scores, offsets = (each.unflatten(0, (images, count)) for each in every)
+            return {"proposals": proposals, "scores": scores, "offsets": offsets}
         looked_at = valid(proposals)
         # One of each image, so that there are some: layers and runtimes may fail at none.
         looked_at = torch.cat((torch.ones_like(looked_at[:, :1]), looked_at[:, 1:]), 1)

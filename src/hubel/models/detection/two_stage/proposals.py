@@ -54,6 +54,9 @@ class Selection:
             counts: anchors of each level.
             size: height and width of the images.
         """
+        if objectness[0].is_meta:  # nothing has a value, and what follows would make PyTorch import its compiler
+            best_of = sum(min(self.before, count) for count in counts)
+            return objectness[0].new_empty(len(objectness[0]), min(self.after, best_of), 4, dtype=torch.float32)
         boxes, scores = [], []
         levels: list[int] = []
         of_levels = zip(objectness, offsets, anchors.split(list(counts)), strict=True)
@@ -82,8 +85,6 @@ def valid(boxes: Tensor, smallest: float = _SMALLEST) -> Tensor:
 
 def _kept(boxes: Tensor, scores: Tensor, levels: Sequence[int], iou: float, size: tuple[int, int]) -> Tensor:
     """Which boxes (N, K, 4) remain of those of the same image and level (K,), bool (N, K)."""
-    if boxes.is_meta:  # nothing has a value
-        return torch.ones_like(scores, dtype=torch.bool)
     group, count = torch.tensor(levels, device=boxes.device), max(levels) + 1
     if not is_graph():
         kept = torch.zeros_like(scores, dtype=torch.bool)

@@ -37,7 +37,9 @@ class PyramidRoIAlign:
 
         Of more levels than strides, the first ones are used.
         """
-        import torchvision  # noqa: F401 – registers its operators; takes a second
+        if regions.is_meta:  # nothing has a value, and the import takes a second
+            return levels[0].new_empty(regions.shape[0], levels[0].shape[1], self.side, self.side)
+        import torchvision  # noqa: F401 – registers its operators
 
         # The operator itself: the function around it checks shapes in a way that ends traces.
         roi_align = torch.ops.torchvision.roi_align
