@@ -56,7 +56,7 @@ from hubel.models.detection.two_stage.matching import Sampler, match
 from hubel.models.detection.two_stage.proposals import Selection, valid
 from hubel.models.detection.two_stage.region_proposals import RegionProposalNetwork, proposal_loss
 from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
-from hubel.models.detection.two_stage.rows import rows_where
+from hubel.models.detection.two_stage.rows import as_rows, from_rows
 
 PAIRS = 1000
 """Pairs of a proposal and a class that are predicted of an image, at most."""
@@ -222,22 +222,10 @@ class FasterRCNN(Detector):
 
     def _second_look(self, levels: Sequence[Tensor], proposals: Tensor) -> dict[str, Tensor]:
         """Scores and offsets of proposals (N, P, 4); nothing is computed for those without an area."""
+        regions, rows = as_rows(proposals)
+        scores, offsets = self.head(self._align(levels, regions))
         images, count = proposals.shape[:2]
-        if proposals.is_meta:  # choosing rows would make PyTorch import its compiler
-            every = self.head(self._align(levels, proposals.new_empty(images * count, 5)))
-            scores, offsets = (each.unflatten(0, (images, count)) for each in every)
-            return {"proposals": proposals, "scores": scores, "offsets": offsets}
-        looked_at = valid(proposals)
-        # One of each image, so that there are some: layers and runtimes may fail at none.
-        looked_at = torch.cat((torch.ones_like(looked_at[:, :1]), looked_at[:, 1:]), 1)
-        rows = rows_where(looked_at.flatten())
-        image = torch.arange(images, dtype=proposals.dtype, device=proposals.device).view(-1, 1, 1)
-        regions = torch.cat((image.expand(-1, count, 1), proposals), 2).flatten(0, 1)[rows]
-        found = self.head(self._align(levels, regions))
-        scores, offsets = (
-            each.new_zeros(images * count, *each.shape[1:]).index_copy(0, rows, each).unflatten(0, (images, count))
-            for each in found
-        )
+        scores, offsets = (from_rows(each, rows, images, count) for each in (scores, offsets))
         return {"proposals": proposals, "scores": scores, "offsets": offsets}
 
 
@@ -301,7 +289,7 @@ _SMALL = FasterRCNNConfig(128, features=512, proposals=300, training_proposals=6
 _RESNET, _MOBILENET = FasterRCNNConfig(), FasterRCNNConfig()
 _RESNET_V2 = FasterRCNNConfig(pyramid_norm=True, first_convolutions=2, second_convolutions=4, dense=1)
 _MOBILENET_320 = replace(_MOBILENET, proposals=150, least_objectness=0.05)
-_LARGE_INPUT, _SMALL_INPUT = (3, 800, 800), (3, 320, 320)
+_LARGE_INPUT, _SMALL_INPUT = (3, 1088, 1088), (3, 448, 448)
 
 _RECIPES = ({"epochs": 28, "batch": 8, "learning_rate": 1e-3}, {"epochs": 100, "batch": 8})
 

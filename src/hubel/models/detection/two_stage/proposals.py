@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from hubel.boxes import clip, decode, nms
-from hubel.models.detection.two_stage.rows import is_graph
 
 _SMALLEST = 1e-3  # pixels of a side
 
@@ -34,6 +33,10 @@ class Selection:
     least: float = 0.0
     iou: float = 0.7
 
+    def regions(self, counts: Sequence[int]) -> int:
+        """Regions of an image whose levels have so many anchors."""
+        return min(self.after, sum(min(self.before, count) for count in counts))
+
     def __call__(
         self,
         objectness: Sequence[Tensor],
@@ -44,8 +47,8 @@ class Selection:
     ) -> Tensor:
         """The best regions, clipped to the image, best first: float32 (N, P, 4), without gradient.
 
-        ``P`` is ``after``, or fewer where there are fewer anchors. What remains where an image has fewer regions is
-        zeros: see :func:`valid`.
+        ``P`` is that of :meth:`regions`. What remains where an image has fewer is zeros: see :func:`valid`. On the meta
+        device nothing is computed.
 
         Args:
             objectness: raw scores of each level's anchors (N, A).
@@ -54,9 +57,8 @@ class Selection:
             counts: anchors of each level.
             size: height and width of the images.
         """
-        if objectness[0].is_meta:  # nothing has a value, and what follows would make PyTorch import its compiler
-            best_of = sum(min(self.before, count) for count in counts)
-            return objectness[0].new_empty(len(objectness[0]), min(self.after, best_of), 4, dtype=torch.float32)
+        if objectness[0].is_meta:  # what follows would make PyTorch import its compiler
+            return offsets[0].new_empty(offsets[0].shape[0], self.regions(counts), 4, dtype=torch.float32)
         boxes, scores = [], []
         levels: list[int] = []
         of_levels = zip(objectness, offsets, anchors.split(list(counts)), strict=True)
@@ -69,7 +71,7 @@ class Selection:
             levels += min(self.before, count) * [level]
         every, score = torch.cat(boxes, 1), torch.cat(scores, 1)
         kept = _kept(every, score, levels, self.iou, size) & valid(every) & (torch.sigmoid(score) >= self.least)
-        best = score.masked_fill(~kept, -torch.inf).topk(min(self.after, len(levels)), 1)
+        best = score.masked_fill(~kept, -torch.inf).topk(self.regions(counts), 1)
         return every.gather(1, _of_boxes(best.indices)).masked_fill((best.values == -torch.inf)[..., None], 0)
 
 
@@ -86,12 +88,12 @@ def valid(boxes: Tensor, smallest: float = _SMALLEST) -> Tensor:
 def _kept(boxes: Tensor, scores: Tensor, levels: Sequence[int], iou: float, size: tuple[int, int]) -> Tensor:
     """Which boxes (N, K, 4) remain of those of the same image and level (K,), bool (N, K)."""
     group, count = torch.tensor(levels, device=boxes.device), max(levels) + 1
-    if not is_graph():
+    if not (torch.compiler.is_exporting() or torch._C._is_tracing()):
         kept = torch.zeros_like(scores, dtype=torch.bool)
         for of_image, own, score in zip(kept, boxes, scores, strict=True):
             of_image[nms(own, score, group, iou)] = True
         return kept
-    # Side by side, images and levels never overlap: one call for any number of images.
+    # A loop in a graph is of a fixed number of images. Side by side, images and levels never overlap: one call for all.
     image = torch.arange(boxes.shape[0], device=boxes.device)[:, None] * count
     apart = boxes + ((image + group) * (max(size) + 1))[..., None]
     found = nms(apart.flatten(0, 1), scores.flatten(), iou=iou)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from hubel.boxes import area
-from hubel.models.detection.two_stage.rows import rows_where
 
 _CANONICAL_SIDE, _CANONICAL_LEVEL = 224, 4
 _SAMPLES = 2  # along each side of a bin: four values are averaged
@@ -35,10 +34,11 @@ class PyramidRoIAlign:
     def __call__(self, levels: Sequence[Tensor], regions: Tensor) -> Tensor:
         """Squares (R, channels, side, side) of regions (R, 5): index of the image, x1, y1, x2, y2 in pixels.
 
-        Of more levels than strides, the first ones are used.
+        Of more levels than strides, the first ones are used. On the meta device nothing is computed.
         """
-        if regions.is_meta:  # nothing has a value, and the import takes a second
-            return levels[0].new_empty(regions.shape[0], levels[0].shape[1], self.side, self.side)
+        shape = (regions.shape[0], levels[0].shape[1], self.side, self.side)
+        if regions.is_meta:  # the import takes a second
+            return levels[0].new_empty(shape)
         import torchvision  # noqa: F401 – registers its operators
 
         # The operator itself: the function around it checks shapes in a way that ends traces.
@@ -53,9 +53,9 @@ class PyramidRoIAlign:
         if len(self.strides) == 1:
             return pooled(levels[0], self.strides[0], regions)
         level = self.level_of(regions[:, 1:])
-        squares = levels[0].new_zeros(regions.shape[0], levels[0].shape[1], self.side, self.side)
+        squares = levels[0].new_zeros(shape)
         for index, (maps, stride) in enumerate(zip(levels, self.strides, strict=False)):
-            rows = rows_where(level == index)
+            rows = (level == index).nonzero()[:, 0]
             squares = squares.index_copy(0, rows, pooled(maps, stride, regions[rows]))
         return squares
 

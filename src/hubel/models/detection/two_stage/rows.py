@@ -1,21 +1,35 @@
-"""Rows of tensors by a mask, in the graphs of exported networks and on the meta device, too."""
+"""Regions as rows: those that are looked at, and what was found put back to its place.
+
+On the meta device, where nothing has a value, all are looked at: the most that it may cost.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from hubel.models.detection.two_stage.proposals import valid
 
-def rows_where(mask: Tensor) -> Tensor:
-    """Indices of the rows (K,) for which a mask, bool (M,), is true.
 
-    On the meta device, where there are no values, all of them: the most that it may cost.
+def as_rows(proposals: Tensor) -> tuple[Tensor, Tensor]:
+    """Proposals (N, P, 4) that have an area, and the first of each image: there are some, where layers fail at none.
+
+    Returns:
+        Index of the image, x1, y1, x2, y2 (R, 5), and the indices (R,) of these rows among all N · P.
     """
-    if mask.is_meta:
-        return torch.arange(len(mask), device=mask.device)
-    return mask.nonzero()[:, 0]
+    images, count = proposals.shape[:2]
+    if proposals.is_meta:
+        return proposals.new_empty(images * count, 5), torch.empty(images * count, dtype=torch.int64, device="meta")
+    exists = valid(proposals)
+    looked_at = torch.cat((torch.ones_like(exists[:, :1]), exists[:, 1:]), 1)
+    rows = looked_at.flatten().nonzero()[:, 0]
+    image = torch.arange(images, dtype=proposals.dtype, device=proposals.device).view(-1, 1, 1)
+    return torch.cat((image.expand(-1, count, 1), proposals), 2).flatten(0, 1)[rows], rows
 
 
-def is_graph() -> bool:
-    """True while a graph is captured, in which Python's loops over images would be fixed to their number."""
-    return torch.compiler.is_exporting() or torch._C._is_tracing()
+def from_rows(found: Tensor, rows: Tensor, images: int, count: int) -> Tensor:
+    """What was found of the rows (R, …) as (N, P, …), with zeros for all others."""
+    if not found.is_meta:
+        found = found.new_zeros(images * count, *found.shape[1:]).index_copy(0, rows, found)
+    placed: Tensor = found.unflatten(0, (images, count))
+    return placed
