@@ -59,6 +59,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "depth": NO_FACTOR,
     "depths": NO_COUNTS,
     "dropout": NO_SHARE,
+    "drop_block": NO_SHARE,
     "dropout_before": NO_FLAG,
     "edition": ("draft", 1, None),
     "extras": ((), 3, "deep", [0], [[256, 512, 3, 2]], [1.5], [[256, 512, 0, 2, 1]], [["wide"]]),

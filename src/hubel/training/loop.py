@@ -26,6 +26,7 @@ from hubel.data.samples import Batch
 from hubel.errors import ModelError, ResumableError
 from hubel.fileio import write_rows
 from hubel.layers.depthwise_gradients import FastDepthwiseGradients
+from hubel.layers.drop_block import DropBlock, set_progress
 from hubel.models.base import AUXILIARY, Model
 from hubel.models.checkpoint import save_model
 from hubel.models.metadata import ModelMetadata
@@ -245,6 +246,7 @@ def _train_epoch(
     np.random.seed(seed_for(config.seed, "blend", epoch, *processes.seed_offset) % 2**32)
     enter_training_mode(upper, config.batch_norm or "train")
     steps = len(training.train)
+    scheduled = [module for module in training.model.modules() if isinstance(module, DropBlock)]
     display.restart(f"epoch {epoch}/{display.epochs} {phase.name}", steps)
     started, seen, rate = time.perf_counter(), 0, 0.0
     totals: Counter[str] = Counter()
@@ -255,6 +257,7 @@ def _train_epoch(
         factor = rate_factor(config.schedule, done, phase.epochs * steps, round(config.warmup * steps))
         rate = phase.learning_rate * factor
         set_learning_rate(optimizer, rate)
+        set_progress(scheduled, (epoch - 1 + step / steps) / (config.epochs or epoch))
         images, targets = training.load(batch), training.data.targets(batch, accelerator.device)
         if not training.on_features:
             images, targets = training.data.blend(images, targets, step)

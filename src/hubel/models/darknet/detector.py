@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from hubel.layers.drop_block import DropBlock
 from hubel.models.base import DetectionTargets, Detector, ObjectTargets
 from hubel.models.darknet.cell_loss import cell_losses
 from hubel.models.darknet.graph import Graph
@@ -57,6 +58,14 @@ class BoxDetector(Detector):
         self.takes_any_size = not any(layer.kind in _OF_ONE_SIZE for layer in graph.layers)
         self._read = [layer.index for layer in found]
         self._images_seen = 0  # in training, by this process
+        self.drop_blocks = nn.ModuleDict()  # by the index of the layer whose maps they change
+
+    def drop_blocks_of_scales(self, drop_prob: float) -> None:
+        """Drop blocks of the maps of each scale: those that the convolution before its last one reads."""
+        for index in self._read if drop_prob else ():
+            for _ in range(3):  # to the last convolution, the one before, and what that reads
+                index = self.graph.layers[index].sources[0] if index >= 0 else index
+            self.drop_blocks[str(index)] = DropBlock(drop_prob)
 
     def begin_without_objects(self) -> None:
         """Set objectness of all boxes on anchors to a probability of 0.01."""
@@ -67,7 +76,8 @@ class BoxDetector(Detector):
 
     def outputs(self, first: Sequence[Tensor], layers: nn.Module) -> dict[str, Tensor]:
         """Raw outputs of what the graph begins with; ``layers`` has its modules but for those of ``head``."""
-        maps = self.graph.run(first, layers, self.head, self._read)
+        changes = {int(index): block for index, block in self.drop_blocks.items()}
+        maps = self.graph.run(first, layers, self.head, self._read, changes)
         rows = torch.cat([head.rows(maps[index]) for head, index in zip(self.heads, self._read, strict=True)], 1)
         boxes, objectness, scores = rows.split((4, 1, rows.shape[2] - 5), 2)
         return {"boxes": boxes, "objectness": objectness, "scores": scores}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from hubel.weights.darknet_cfg import HEADS
 from hubel.weights.darknet_layers import Layer
 
 _WITHOUT_MAPS = ("avgpool", "connected", "softmax", "cost", *HEADS)
+_NONE: Mapping[int, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
 
 class Graph:
@@ -44,16 +46,23 @@ class Graph:
         return dict(sorted(last.items()))
 
     def run(
-        self, first: Sequence[Tensor], backbone: nn.Module, head: nn.Module, wanted: Collection[int]
+        self,
+        first: Sequence[Tensor],
+        backbone: nn.Module,
+        head: nn.Module,
+        wanted: Collection[int],
+        changes: Mapping[int, Callable[[Tensor], Tensor]] = _NONE,
     ) -> dict[int, Tensor]:
         """The outputs of some layers, by their indices; others are kept while they are read.
 
-        ``first`` are images (N, C, H, W), or the maps of the layers that are not built.
+        ``first`` are images (N, C, H, W), or the maps of the layers that are not built; ``changes`` are applied to the
+        maps of the layers with these indices.
         """
         maps = dict(enumerate(first, 0 if self._given else -1))
         for layer in self.layers[self._given : max(wanted) + 1]:
             module = (head if layer.part == "head" else backbone).get_submodule(layer.name)
-            maps[layer.index] = module(*(maps[source] for source in layer.sources))
+            made = module(*(maps[source] for source in layer.sources))
+            maps[layer.index] = changes[layer.index](made) if layer.index in changes else made
             for source in layer.sources:
                 if self._last_use[source] == layer.index and source not in wanted:
                     maps.pop(source, None)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.layers.conv_norm_act import ConvNormActivation
+from hubel.layers.drop_block import DropBlock
 from hubel.weights.darknet_cfg import ACTIVATIONS
 from hubel.weights.darknet_layers import Layer, Shape, conv_padding, local_padding, pool_window
 
@@ -254,6 +255,17 @@ class Softmax(nn.Module):
         return torch.softmax(grouped, 2).flatten(1, 2)
 
 
+def _dropout(layer: Layer) -> nn.Module:
+    """Dropout, or DropBlock (AlexeyAB's ``dropblock=1``), whose block does not grow in training, as Darknet's does."""
+    section = layer.section
+    probability = section.number("probability", 0.5, 0, 1)
+    if not section.flag("dropblock"):
+        return nn.Dropout(probability)
+    given = layer.given[0]
+    relative = section.number("dropblock_size_rel", 0, 0, 1) * min(given.height, given.width)
+    return DropBlock(probability, section.integer("dropblock_size_abs", round(relative) or 7, 1))
+
+
 class BatchNorm(nn.Module):
     """A normalization by itself."""
 
@@ -280,7 +292,7 @@ _MODULES: Mapping[str, Callable[[Layer], nn.Module]] = {
     "reorg": _reorg,
     "crop": Crop,
     "softmax": Softmax,
-    "dropout": lambda layer: nn.Dropout(layer.section.number("probability", 0.5, 0, 1)),
+    "dropout": _dropout,
 }
 
 

@@ -26,6 +26,11 @@ second half of the channels goes through two more; two scales.
 
 On a classifier (``backbone="resnet18"``), the neck of ``yolo_v4`` has half the channels.
 
+The option ``drop_block`` is the probability of DropBlock (arXiv 1810.12890; 0 in the published cfgs, 0.1 in its paper),
+which grows during training. YOLOv4's paper trains backbone and detector with it (section 3.4) and does not say where;
+here it is on the maps of each scale of the neck alone, blocks of 7 × 7, as PP-YOLO (arXiv 2007.12099, section 3.2)
+found it harmful in a backbone.
+
 Deviations: none in the networks. Suppression is hubel's own, by IoU, not by distance IoU. The loss: see
 :mod:`hubel.models.darknet.yolo_loss`; it takes the mean over images.
 """
@@ -33,11 +38,14 @@ Deviations: none in the networks. Suppression is hubel's own, by IoU, not by dis
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
-from hubel.models.base import Architecture
+from hubel.models.base import Architecture, Classifier
 from hubel.models.darknet.cfg_text import ANCHORS_TINY, ANCHORS_V4, conv, detect, net, section, spp
-from hubel.models.darknet.families import YOLOConfig, architecture_row
+from hubel.models.config_schema import ShareBelowOne
+from hubel.models.darknet.detector import BoxDetector
+from hubel.models.darknet.families import YOLOConfig, architecture_row, build_detector, build_on
 
 _REFERENCE = "Bochkovskiy et al. 2020, arXiv 2004.10934"
 _SCALED = "Wang et al. 2021, arXiv 2011.08036"
@@ -124,10 +132,38 @@ def _tiny_cfg() -> str:
     return net(416) + text + conv(256, 3) + detect("1,2,3", ANCHORS_TINY, loss)
 
 
-_CONFIG = YOLOConfig(net(608) + cspdarknet53_cfg() + _neck_cfg((85, 54)), neck=_neck_cfg((1, 0), 256))
+@dataclass(frozen=True)
+class YOLOv4Config(YOLOConfig):
+    """See :class:`~hubel.models.darknet.families.YOLOConfig`.
+
+    Attributes:
+        drop_block: probability of DropBlock.
+    """
+
+    drop_block: ShareBelowOne = 0.0
+
+
+def _build(config: YOLOv4Config, num_classes: int, in_channels: int, image_size: int) -> BoxDetector:
+    model = build_detector(config, num_classes, in_channels, image_size)
+    model.drop_blocks_of_scales(config.drop_block)
+    return model
+
+
+def _build_on(config: YOLOv4Config, num_classes: int, source: Classifier, image_size: int) -> BoxDetector:
+    model = build_on(config, num_classes, source, image_size)
+    model.drop_blocks_of_scales(config.drop_block)
+    return model
+
+
+def _row(name: str, config: YOLOv4Config, depth: int, reference: str) -> Architecture:
+    row = architecture_row(name, config, depth, reference)
+    return replace(row, build=_build, build_on=_build_on if config.neck else None)
+
+
+_CONFIG = YOLOv4Config(net(608) + cspdarknet53_cfg() + _neck_cfg((85, 54)), neck=_neck_cfg((1, 0), 256))
 
 ARCHITECTURES: tuple[Architecture, ...] = (
-    architecture_row("yolo_v4", _CONFIG, 110, f"{_REFERENCE}; Darknet's yolov4.cfg"),
-    architecture_row("yolo_v4_csp", YOLOConfig(_csp_cfg()), 115, f"{_SCALED}; Darknet's yolov4-csp.cfg"),
-    architecture_row("yolo_v4_tiny", YOLOConfig(_tiny_cfg()), 21, f"{_SCALED}; Darknet's yolov4-tiny.cfg"),
+    _row("yolo_v4", _CONFIG, 110, f"{_REFERENCE}; Darknet's yolov4.cfg"),
+    _row("yolo_v4_csp", YOLOv4Config(_csp_cfg()), 115, f"{_SCALED}; Darknet's yolov4-csp.cfg"),
+    _row("yolo_v4_tiny", YOLOv4Config(_tiny_cfg()), 21, f"{_SCALED}; Darknet's yolov4-tiny.cfg"),
 )
