@@ -429,3 +429,26 @@ def test_the_sheet_shows_boxes_in_the_colours_of_their_classes(tmp_path: Path) -
                 for mirror in mirrored
             ]
             assert any(colours == [list(colour_of(int(sample.labels[0])))] * 4 for colours in found)
+
+
+@pytest.mark.parametrize("names", [(), ("flip",), ("zoom", "flip"), ("scale", "crop"), ("mosaic", "flip")])
+def test_images_that_are_fitted_keep_their_aspect(names: tuple[str, ...]) -> None:
+    """A white square on black stays a square where it is not cut off; what is beside the image is grey."""
+    boxes = np.array([[60.0, 40.0, 100.0, 80.0]])
+    image, labels = painted(300, 120, boxes, 0), np.zeros(1, np.int64)
+    transform = ObjectTransform(Preprocessing(96, 96, mean=(0.0,) * 3, resize="fit", fill=127.5), names)
+    sample = Sample(Path("a.png"), width=300, height=120, boxes=boxes.astype(np.float32), labels=labels)
+    decoded = transform.decoded(transform.prepare(Image.fromarray(image)), sample)
+    ratios = []
+    for seed in range(40):
+        group = [decoded] * (4 if transform.partners(seed, 1) else 1)
+        (pixels,), (target,) = transform([group], [seed])
+        assert ((pixels == 128).all(2).mean() > 0.2) or "crop" in names or len(group) == 4
+        for box in target.boxes:
+            x1, y1, x2, y2 = box.round().astype(int)
+            assert pixels[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].min(initial=255) > 200
+            if (box[:2] > 0.5).all() and (box[2:] < 95.5).all() and len(group) == 1 and "crop" not in names:
+                ratios.append((box[2] - box[0]) / (box[3] - box[1]))
+    assert (ratios and np.allclose(ratios, 1, atol=0.05)) or "crop" in names
+    if not names:
+        np.testing.assert_allclose(target.boxes, [[19.2, 41.8, 32, 54.6]], atol=0.5)

@@ -67,5 +67,8 @@ def test_grey_input_is_pillows_luma() -> None:
 def test_json_round_trip() -> None:
     preprocessing = Preprocessing(10, 12, 1, (1.5,), (2.5,), "stretch", 0.9, "lanczos")
     assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
+    assert "fill" not in preprocessing.to_json()  # as earlier versions read it
+    letterbox = Preprocessing(10, 12, resize="fit", fill=127.5)
+    assert Preprocessing.from_json(letterbox.to_json()) == letterbox
     with pytest.raises(TypeError):
         Preprocessing.from_json({**preprocessing.to_json(), "colour": 1})

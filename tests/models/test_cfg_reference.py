@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from darknet_judges import random_weights
+from darknet_judges import boxes_by_libdarknet, letterboxed_by_libdarknet, random_weights
 from hubel import Predictor, export
 from hubel.cli.main import app
 from hubel.errors import ModelError, UsageError, WeightsError
@@ -19,6 +20,7 @@ from hubel.models import create_model, load_model, resolve_model, save_model
 from hubel.models.cfg_reference import read_cfg_model, split_reference
 from hubel.models.darknet.detector import DarknetDetector
 from hubel.models.metadata import find_model
+from hubel.tasks.decoding import scale_to_original
 from hubel.weights.darknet_cfg import parse_cfg
 from hubel.weights.darknet_layers import layers_of, net_size
 from hubel.weights.darknet_weights import read_darknet
@@ -52,14 +54,84 @@ def test_detectors(head: str, classes: int, tmp_path: Path) -> None:
     assert (metadata.task, metadata.architecture) == ("detect", family)
     assert (metadata.num_classes, len(metadata.classes)) == (classes, classes)
     ready = metadata.preprocessing
-    assert (ready.height, ready.width, ready.mean, ready.std, ready.resize) == (32, 64, (0,) * 3, (255,) * 3, "stretch")
+    assert (ready.height, ready.width, ready.mean, ready.std) == (32, 64, (0,) * 3, (255,) * 3)
+    assert ready.resize == ("stretch" if head == DETECTION else "fit")
     image = np.random.default_rng(0).integers(0, 255, (50, 90, 3), np.uint8)
     found = Predictor(str(path), engine="torch", conf=0.0)(image)[0]
-    pixels = torch.from_numpy(np.array(Image.fromarray(image).resize((64, 32), Image.Resampling.BILINEAR)))
+    scaled = Image.fromarray(image).resize((64 if head == DETECTION else 58, 32), Image.Resampling.BILINEAR)
+    padded = Image.new("RGB", (64, 32), (128, 128, 128))
+    padded.paste(scaled, ((64 - scaled.width) // 2, 0))
+    pixels = torch.from_numpy(np.array(padded))
     with torch.no_grad():
         dense = model.predictions(model.forward(pixels.permute(2, 0, 1)[None].float() / 255), (32, 64))
     assert float(found.scores.max()) == pytest.approx(float(dense["scores"].max()), abs=0.01)
     assert found.boxes.min() >= 0 and found.boxes[:, 2].max() <= 90 and found.boxes[:, 3].max() <= 50
+
+
+def test_classes_of_cells(tmp_path: Path) -> None:
+    """Darknet's layout of the last dense layer: side · side · classes numbers, cell by cell, come first."""
+    model, _ = resolve_model(written(tmp_path, DETECTION))
+    assert isinstance(model, DarknetDetector)
+    last = model.graph.layers[-2]
+    assert last.kind == "connected"
+    seen: list[torch.Tensor] = []
+    model.head.get_submodule(last.name).register_forward_hook(lambda *each: seen.append(each[2]))
+    with torch.no_grad():
+        found = model.cell_classes(model(torch.rand(2, 3, 32, 64)))
+    expected = seen[0].flatten(1)[:, : 3 * 3 * 6].reshape(2, 3, 3, 6)
+    assert torch.equal(found, expected.clamp(0, 1)) and 0 < float(found.mean()) < 1
+    other, _ = resolve_model(written(tmp_path, YOLO))
+    with pytest.raises(ModelError, match="boxes of this network have classes of their own"):
+        other.cell_classes(other(torch.rand(1, 3, 32, 64)))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("size", [(640, 480), (300, 400), (500, 500)])
+def test_letterboxing_is_darknets(size: tuple[int, int], tmp_path: Path) -> None:
+    """Grey at the same pixels; the image between differs by half a pixel, as Darknet puts corners on corners."""
+    width, height = size
+    x, y = np.meshgrid(np.linspace(0, 6, width), np.linspace(0, 5, height))
+    image = (np.stack((np.sin(x), np.cos(y), np.sin(x + y)), -1) * 100 + 128).astype(np.uint8)
+    ready = replace(resolve_model(written(tmp_path, YOLO))[1].preprocessing, height=416, width=416)
+    theirs = letterboxed_by_libdarknet(image / 255, 416, 416)
+    for interpolation in ("bilinear", "bilinear-2x2"):
+        ours = replace(ready, interpolation=interpolation).pixels(Image.fromarray(image)) / 255  # type: ignore[arg-type]
+        grey = (theirs == 0.5).all(2)
+        assert grey.any() == (width != height) and np.array_equal(grey, (ours == 128 / 255).all(2) & grey)
+        assert (ours != 128 / 255).any(2)[~grey].mean() > 0.99
+        assert np.abs(ours - theirs).max() < 0.02
+
+
+@pytest.mark.parametrize("size", [(100, 100), (128, 32), (640, 320)])
+@pytest.mark.parametrize("head", [YOLO, REGION], ids=["v3", "v2"])
+def test_boxes_go_back_to_the_image_as_in_darknet(head: str, size: tuple[int, int], tmp_path: Path) -> None:
+    path = tmp_path / "net.cfg"
+    path.write_text((NET + BODY).replace("mish", "leaky") + head)
+    layers = layers_of(sections := parse_cfg(path.read_text()), net_size(sections[0]))
+    random_weights(layers, path.with_suffix(".weights"))
+    model, metadata = resolve_model(path)
+    image = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+    pixels = metadata.preprocessing.pixels(Image.fromarray(image)).transpose(2, 0, 1)[None] / np.float32(255)
+    theirs, objectness = boxes_by_libdarknet(path, path.with_suffix(".weights"), pixels[0], size)
+    if head == REGION:  # anchor by anchor
+        theirs, objectness = theirs.reshape(2, -1, 4).swapaxes(0, 1).reshape(-1, 4), objectness.reshape(2, -1).T.ravel()
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(pixels))
+        boxes = model.predictions(outputs, (32, 64))["boxes"][0].numpy()
+    np.testing.assert_allclose(outputs["objectness"].sigmoid()[0, :, 0], objectness, atol=1e-4)
+    ours = scale_to_original(boxes, metadata.preprocessing, *size)
+    np.testing.assert_allclose(ours, theirs.clip(0, np.tile(size, 2)), atol=1e-3 * max(size))
+    assert (ours[:, 2:] - ours[:, :2]).max() > 10
+
+
+def test_who_keeps_the_aspect_of_images(tmp_path: Path) -> None:
+    """Redmon's Darknet in ``[region]`` and ``[yolo]``; Bochkovskiy's if it is told to."""
+    ciou = YOLO + "iou_loss=ciou\n"
+    found = [read_cfg_model(written(tmp_path, head)).preprocessing.resize for head in (YOLO, REGION, ciou, DETECTION)]
+    assert found == ["fit", "fit", "stretch", "stretch"]
+    for head, box, resize in ((ciou, 1, "fit"), (YOLO, 0, "stretch")):
+        path = written(tmp_path, head)
+        path.write_text(path.read_text().replace("channels=3", f"channels=3\nletter_box={box}"))
+        assert read_cfg_model(path).preprocessing.resize == resize
 
 
 def test_names_of_classes(tmp_path: Path) -> None:

@@ -270,3 +270,43 @@ def test_a_run(tmp_path: Path) -> None:
     assert metadata.options["tree"] == KINDS
     assert hubel.evaluate(tmp_path / "run", data, split="val").metrics.keys() >= {"AP"}
     assert json.loads((tmp_path / "run" / "splits.json").read_text()).keys() == {"train", "val"}
+
+
+def test_interrupted_and_resumed_it_ends_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images without boxes too; and what YOLOv2 teaches in the first 12,800 images, of which the resumed run has seen
+    some."""
+    monkeypatch.setattr("hubel.training.train.finish", lambda training, *rest: training)  # no reports
+    monkeypatch.setattr("hubel.models.darknet.detector.PRIOR_IMAGES", 6)
+    data, labels, tree = small(tmp_path)
+    settings: dict[str, Any] = {
+        "task": "detect", "model": "yolo_9000", "image_size": 64, "batch": 2, "epochs": 2, "image_labels": labels,
+        "options": {"cfg": CFG, "tree": str(tree)}, "precision": "float32", "workers": 0, "augmentation": "crop,flip",
+    }  # fmt: skip
+    hubel.train(data, out=tmp_path / "whole", **settings)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hubel.training.progress.TrainingDisplay.end_epoch", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            hubel.train(data, out=tmp_path / "broken", **settings)
+    hubel.train(data, out=tmp_path / "broken", resume=True)
+    whole, broken = (hubel.models.load_model(tmp_path / name / "last")[0].state_dict() for name in ("whole", "broken"))
+    assert all(torch.equal(broken[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_the_classes_of_a_cfg_are_called_as_its_names_are(mapped: bool, tmp_path: Path) -> None:
+    """The tree of YOLO9000 has WordNet's numbers; data is labelled with names."""
+    data, _, _ = small(tmp_path)
+    (tmp_path / "net.cfg").write_text(CFG.replace("classes=4", "classes=4\ntree=net.tree\nmap=net.map"))
+    (tmp_path / "net.tree").write_text("n1 -1\nn2 0\nn3 0\nn4 0\n")
+    (tmp_path / "net.map").write_text("3\n2\n1\n")
+    (tmp_path / "net.names").write_text("blue\ngreen\nred\n" if mapped else "kind\nred\ngreen\nn3\n")
+    config = complete_config(data, {"model": str(tmp_path / "net.cfg"), "epochs": 1})
+    read = read_run_data(config, None)
+    assert read.samples.classes == (("blue", "green", "red") if mapped else ("kind", "red", "green", "n4"))
+    assert [sample.labels.tolist() for sample in read.splits.train] == 2 * ([[2], [1]] if mapped else [[1], [2]])

@@ -36,7 +36,7 @@ def crop_box(
 
 
 def fit_box(
-    width: int, height: int, network_width: int, network_height: int
+    width: float, height: float, network_width: int, network_height: int
 ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
     """A width × height image as large as it fits into a network's input, in its middle.
 
@@ -80,13 +80,14 @@ class Preprocessing:
         std: what the difference is divided by, in pixel units.
         resize: ``"crop"`` scales the image until the input's size divided by ``crop_fraction`` just fits in, and
             cuts out the centre; ``"stretch"`` scales the whole image, whatever its shape; ``"fit"`` scales it until it
-            just fits in, and fills what remains on both sides with ``mean``; ``"tiles"`` scales nothing: the network
+            just fits in, and fills what remains on both sides with ``fill``; ``"tiles"`` scales nothing: the network
             sees tiles of the input's size of an image of any size.
         crop_fraction: input over scaled image along the tighter side (ImageNet's usual 224/256 is 0.875).
         interpolation: the antialiased filter of the scaling; ``"bilinear-2x2"`` interpolates between the four nearest
             pixels, as TensorFlow and OpenCV do, and what they trained expects.
         margin: pixels of a tile on each side whose predictions are not used: their surroundings lie outside.
         scale: how many times as wide and high as its input the network's output is.
+        fill: the value, 0..255, of pixels beside an image that is padded; ``mean`` if not set.
     """
 
     height: int
@@ -99,6 +100,12 @@ class Preprocessing:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "bilinear-2x2"] = "bilinear"
     margin: int = 0
     scale: int = 1
+    fill: float | None = None
+
+    @property
+    def background(self) -> np.ndarray:
+        """The colour beside an image: uint8 (channels,)."""
+        return np.rint(self.mean if self.fill is None else [self.fill] * self.channels).astype(np.uint8)
 
     @property
     def is_2x2(self) -> bool:
@@ -155,7 +162,7 @@ class Preprocessing:
             if inner.size == (self.width, self.height):
                 return np.asarray(inner).reshape(self.height, self.width, self.channels)
             padded = np.empty((self.height, self.width, self.channels), np.uint8)
-            padded[:] = np.rint(self.mean)
+            padded[:] = self.background
             padded[y1:y2, x1:x2] = np.asarray(inner).reshape(y2 - y1, x2 - x1, self.channels)
             return padded
         left, top, right, bottom = (side / scale for side in self.crop_box(width, height))
@@ -185,6 +192,8 @@ class Preprocessing:
         record = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
         if self.resize != "tiles":  # as earlier versions write and read it
             del record["margin"], record["scale"]
+        if self.fill is None:
+            del record["fill"]
         return record
 
     @classmethod

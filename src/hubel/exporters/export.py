@@ -327,6 +327,7 @@ def example(backend: Backend, metadata: ModelMetadata, graph: NormalizedModel) -
         hubel=hubel.__version__,
         crop=metadata.preprocessing.resize == "crop",
         fit=metadata.preprocessing.resize == "fit",
+        background=tuple(metadata.preprocessing.background.tolist()),
         fit_box=re.sub(r'\n    """.*?"""', "", inspect.getsource(fit_box), flags=re.DOTALL).rstrip(),
         crop_box=inspect.getsource(crop_box).rstrip(),
         scaled_2x2=inspect.getsource(scaled_2x2).rstrip() if metadata.preprocessing.is_2x2 else "",

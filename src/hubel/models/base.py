@@ -116,6 +116,7 @@ class Model(nn.Module):
         selects_regions: whether the network decides itself where it looks. What it predicts then comes in an order that
             rounding may change, and needs coordinates in float32 within.
         loss_weights: weight of each term of the loss; terms of weight 0 are not computed. Training may set others.
+        images_seen: on which the network has been trained before this step, for losses that begin in another way.
     """
 
     is_sequential = True
@@ -123,6 +124,7 @@ class Model(nn.Module):
     prediction_names: tuple[str, ...] = ()
     selects_regions = False
     loss_weights: Mapping[str, float] = {}
+    images_seen = 0
 
     def __init__(
         self,

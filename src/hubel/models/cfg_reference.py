@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from hubel.errors import ModelError, WeightsError
 from hubel.weights.catalog import class_names
 from hubel.weights.darknet_cfg import HEADS, Section, cfg_text, classes_of, parse_cfg, task_of
 from hubel.weights.darknet_layers import Shape, layers_of, net_size
-from hubel.weights.darknet_tree import Tree, parse_map, parse_tree, read_lines
+from hubel.weights.darknet_tree import Tree, parse_map, parse_tree, read_lines, to_text
 
 SUFFIX = ".cfg"
 _ARCHITECTURES = {"yolo": "yolo_v3", "region": "yolo_v2", "detection": "yolo_v1"}  # by the kind of the boxes
@@ -34,6 +35,10 @@ _VOC = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 _LARGEST_NAMES = 4 << 20
+
+LETTERBOX_GREY = 127.5
+"""Of the bars beside an image that Darknet fits into its network's input."""
+_LETTERBOXED = ("yolo_v2", "yolo_9000", "yolo_v3")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class CfgModel:
         image: channels, height and width that it asks for.
         texts: those of the files that it names, as the options of the architecture: of its tree and map.
         files: all that was read, but for the weights.
+        is_letterboxed: an image keeps its aspect.
     """
 
     path: Path
@@ -57,6 +63,7 @@ class CfgModel:
     classes: list[str]
     texts: Mapping[str, str]
     files: tuple[Path, ...]
+    is_letterboxed: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -65,10 +72,12 @@ class CfgModel:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Darknet's: colours from 0 to 1; the whole image, stretched."""
+        """Darknet's: colours from 0 to 1; the whole image, stretched, or between grey bars (:attr:`is_letterboxed`)."""
         channels, height, width = self.image
         zeros, full = (0.0,) * channels, (255.0,) * channels
         ready = Preprocessing(height, width, channels, mean=zeros, std=full, crop_fraction=1.0)
+        if self.is_letterboxed:
+            return replace(ready, resize="fit", fill=LETTERBOX_GREY)
         return replace(ready, resize="stretch")
 
     def require_weights(self) -> Path:
@@ -132,7 +141,9 @@ def read_cfg_model(reference: Path | str) -> CfgModel:
         names, texts, read = _with_tree(path, named, classes_of(sections))
     else:
         names, texts, read = _class_names(path, classes_of(sections), task), {}, ()
-    return CfgModel(path, text, weights, _architecture(sections), task, image, names, texts, (path, *read))
+    family = _architecture(sections)
+    letterboxed = _is_letterboxed(sections, family)
+    return CfgModel(path, text, weights, family, task, image, names, texts, (path, *read), letterboxed)
 
 
 def with_texts(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,15 +177,27 @@ def _with_tree(path: Path, section: Section, count: int) -> tuple[list[str], dic
     if beside is not None:
         names = _lines(beside)
         if len(names) == count:
-            return names, {"tree": text}, (file, beside)
+            return names, {"tree": _named(tree, dict(enumerate(names)))}, (file, beside)
         mapped = _map_of(path, section, tree, len(names))
         if mapped is None:
             raise _wrong_count(beside, len(names), path, count)
         map_file, of_map = mapped
-        return names, {"tree": text, "map": of_map}, (file, map_file, beside)
+        nodes = dict(zip(parse_map(of_map, tree), names, strict=True))
+        return names, {"tree": _named(tree, nodes), "map": of_map}, (file, map_file, beside)
     if own.is_file() and len(names := _lines(own)) == count:
-        return names, {"tree": text}, (file, own)
+        return names, {"tree": _named(tree, dict(enumerate(names)))}, (file, own)
     return list(tree.names), {"tree": text}, (file,)
+
+
+def _named(tree: Tree, names: Mapping[int, str]) -> str:
+    """The text of a tree whose classes have these names, by their indices, as labels for training are called.
+
+    Names of several classes (in ``9k.names`` a crane is a bird and a machine) stay those of the tree.
+    """
+    uses = Counter([*tree.names, *names.values()])
+    found = (names.get(index, own) for index, own in enumerate(tree.names))
+    named = [name if uses[name] == 1 else own for name, own in zip(found, tree.names, strict=True)]
+    return to_text(named, tree.parents)
 
 
 def _map_of(path: Path, section: Section, tree: Tree, count: int) -> tuple[Path, str] | None:
@@ -209,6 +232,15 @@ def _architecture(sections: Sequence[Section]) -> str:
     if "tree" in kinds[0].options:
         return "yolo_9000"
     return "yolo_v4" if "iou_loss" in kinds[0].options else _ARCHITECTURES[kinds[0].kind]
+
+
+def _is_letterboxed(sections: Sequence[Section], family: str) -> bool:
+    """Whether the Darknet that a cfg is from keeps the aspect of images.
+
+    Redmon's does so for ``[region]`` and ``[yolo]``. Bochkovskiy's, whose cfgs have losses of their own, stretches
+    images, unless ``letter_box=1`` is in ``[net]``; that option decides in any cfg.
+    """
+    return sections[0].flag("letter_box", int(family in _LETTERBOXED))
 
 
 def _class_names(path: Path, count: int, task: str) -> list[str]:

@@ -215,6 +215,8 @@ def _entries_like(architecture: str, spec: BuildSpec | Backbone) -> list[Weights
     """The catalog entry of an architecture's first weights; of a local file, all of the library that wrote it."""
     from hubel.weights import entries_for
 
+    if "cfg" in spec.options:  # another network of the family
+        return []
     entries = entries_for(architecture)
     named = [entry for entry in entries if entry.name == spec.weights]
     return named or [entry for entry in entries if entry.source == spec.source]

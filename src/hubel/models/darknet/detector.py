@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from hubel.errors import ModelError
 from hubel.layers.drop_block import DropBlock
 from hubel.models.base import DetectionTargets, Detector, ObjectTargets
 from hubel.models.darknet.cell_loss import cell_losses
@@ -57,7 +58,6 @@ class BoxDetector(Detector):
         self.learns_image_labels = all(isinstance(head, RegionHead) for head in self.heads)
         self.takes_any_size = not any(layer.kind in _OF_ONE_SIZE for layer in graph.layers)
         self._read = [layer.index for layer in found]
-        self._images_seen = 0  # in training, by this process
         self.drop_blocks = nn.ModuleDict()  # by the index of the layer whose maps they change
 
     def drop_blocks_of_scales(self, drop_prob: float) -> None:
@@ -92,11 +92,24 @@ class BoxDetector(Detector):
             "scores": torch.cat([head.scores(objectness, scores) for head, _, objectness, scores in heads], 1),
         }
 
+    def cell_classes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Probabilities (N, side, side, classes) of the classes of each cell of YOLOv1, if an object's centre is in it.
+
+        Raises:
+            ModelError: classes are not those of cells, but of single boxes.
+        """
+        (head,) = self.heads if len(self.heads) == 1 else (None,)
+        if not isinstance(head, DetectionHead):
+            raise ModelError("the boxes of this network have classes of their own", "use yolo_v1, or yolo_v1_tiny")
+        classes = outputs["scores"][:, :: head.boxes].float()
+        found: Tensor = classes.softmax(2) if head.softmax else classes.clamp(0, 1)
+        return found.reshape(len(found), head.side, head.side, -1)
+
     def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
         """Sums over boxes, means over images, of ``"box"``, ``"objectness"`` and ``"class"``: see the heads' losses."""
         raw = torch.cat([outputs[name].float() for name in ("boxes", "objectness", "scores")], 2)
-        learns_priors = self.training and self._images_seen < PRIOR_IMAGES
-        self._images_seen += len(targets.objects) if self.training else 0
+        learns_priors = self.training and self.images_seen < PRIOR_IMAGES
+        self.images_seen += len(targets.objects) if self.training else 0
         counts = [head.count(targets.size) for head in self.heads]
         terms = [
             head_losses(head, part, truth, targets.size, learns_priors)
