@@ -1,4 +1,5 @@
-"""DropBlock (Ghiasi, Lin and Le 2018, "DropBlock: A regularization method for convolutional networks", arXiv 1810.12890).
+"""DropBlock (Ghiasi, Lin and Le 2018, "DropBlock: A regularization method for convolutional networks", arXiv
+1810.12890).
 
 Dropout of single numbers hardly hides anything in a convolution's maps, as their neighbours say the same. DropBlock
 sets square blocks of them to zero: algorithm 1 of the paper, with a mask for each map.

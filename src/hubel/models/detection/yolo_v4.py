@@ -42,8 +42,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hubel.models.base import Architecture, Classifier
-from hubel.models.darknet.cfg_text import ANCHORS_TINY, ANCHORS_V4, conv, detect, net, section, spp
 from hubel.models.config_schema import ShareBelowOne
+from hubel.models.darknet.cfg_text import ANCHORS_TINY, ANCHORS_V4, conv, detect, net, section, spp
 from hubel.models.darknet.detector import BoxDetector
 from hubel.models.darknet.families import YOLOConfig, architecture_row, build_detector, build_on
 
