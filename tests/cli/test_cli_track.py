@@ -156,10 +156,25 @@ def test_odd_rows_are_reported_and_survived(tmp_path: Path) -> None:
         assert words in result.stderr
 
 
+def test_without_a_model_coco_s_objects_are_tracked(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    class Loaded(Exception):
+        pass
+
+    def predictor(model: str, *_: object, **__: object) -> None:
+        loaded.append(model)
+        raise Loaded
+
+    monkeypatch.setattr("hubel.inference.Predictor", predictor)
+    assert isinstance(CliRunner().invoke(app, ["track", str(video), "--classes", "person"]).exception, Loaded)
+    assert loaded == ["ssd300_mobilenet_v2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["{video}"], 2, "neither a model nor detections"),
+        ([], 2, "neither images nor detections"),
         (["--detections", "{det}", "--tracker", "deepsort"], 2, "and requires images"),
         (["--model", "resnet50"], 2, "--model requires images"),
         (["{video}", "--model", "x", "--detections", "{det}"], 2, "--model and --detections cannot be combined"),

@@ -14,7 +14,7 @@ import typer
 from hubel import interrupts
 from hubel.cli.command import OUTPUT
 from hubel.cli.options import Device, Engine, Every, Iou, Json, Precision, Quiet, Threads, complete_models
-from hubel.config import CONF, DEFAULT_NETWORK, IOU
+from hubel.config import CONF, DEFAULT_DETECTOR, DEFAULT_NETWORK, IOU
 from hubel.console import ProgressBar, activity, log, report_error
 from hubel.errors import HubelError, UsageError
 
@@ -40,6 +40,7 @@ def track(
             "-m",
             metavar="MODEL",
             help="A detector: a registered name with weights, or a run folder.",
+            show_default=DEFAULT_DETECTOR,
             autocompletion=complete_models,
         ),
     ] = None,
@@ -117,6 +118,7 @@ def track(
     With --json: one frame per line, {"source", "frame", "time", …, "objects": [{"id", "name", "score", "box"}]}.
 
     \b
+    hubel track street.mp4 --save tracked.mp4 --classes person,car
     hubel track street.mp4 --model runs/cars --save tracked.mp4
     hubel track street.mp4 --detections det.txt --mot out.txt --line gate=0,300,640,300
     hubel track --detections det.txt --tracker sort --mot out.txt
@@ -130,6 +132,8 @@ def track(
     bytetrack  track_thresh=0.6 match_thresh=0.8 second_thresh=0.5 track_buffer=30
     """
     name = tracker or ("sort" if source is None else "deepsort")
+    if source is not None and detections is None:
+        model = model or DEFAULT_DETECTOR
     _check(source, model, detections, name, classes)
     from hubel.cli.track_writers import TrackOutputs, parse_counters
     from hubel.inference import video_tracking
@@ -181,9 +185,7 @@ def track(
 def _check(source: str | None, model: str | None, detections: Path | None, tracker: str, classes: str | None) -> None:
     """Refuse options that do not go together."""
     if model is None and detections is None:
-        raise UsageError(
-            "neither a model nor detections", "pass a detector with --model RUN, or boxes with --detections det.txt"
-        )
+        raise UsageError("neither images nor detections", "pass a VIDEO, or boxes with --detections det.txt")
     if model is not None and detections is not None:
         raise UsageError("--model and --detections cannot be combined", "pass one of them")
     if source is None:
