@@ -279,7 +279,7 @@ def test_regions_are_not_computed_in_bfloat16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [3, 1])
 def test_the_example_pads_what_was_trained_on_padded_images(channels: int, tmp_path: Path) -> None:
-    """A detector's boxes go back to the image, and of a class map what lies beside the image does not count."""
+    """A detector's boxes go back to the image."""
     torch.manual_seed(0)
     letterbox = {"resize": "fit", "fill": 127.5, "interpolation": "bilinear-2x2" if channels == 1 else "bilinear"}
     model = hubel.create_model("yolo_v3_tiny", 3, image_size=64, in_channels=channels).eval()
@@ -296,24 +296,3 @@ def test_the_example_pads_what_was_trained_on_padded_images(channels: int, tmp_p
     assert [name for _, name, *_ in lines[:best]] == list(found.names[:best])
     boxes = np.array([[float(side) for side in box.split()] for *_, box in lines[:best]])
     np.testing.assert_allclose(boxes.clip(0, [300, 130] * 2), found.boxes[:best], atol=0.3)
-
-
-def test_the_example_counts_no_padding_in_a_class_map(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = hubel.create_model("fcn32s", num_classes=3, image_size=64, backbone="mobilenet_v2").eval()
-    with torch.no_grad():
-        for parameter in model.head.parameters():
-            parameter.normal_()
-    described = describe(model)
-    metadata = replace(described, classes=CLASSES, preprocessing=replace(described.preprocessing, resize="fit"))
-    exported = hubel.export(model, "onnx", out=tmp_path / "out", metadata=metadata)
-    image = tmp_path / "wide.png"
-    Image.open(sample_photographs()[0]).resize((256, 128)).save(image)
-    output = run_without_hubel(exported.path.with_name("use.py"), [image])
-    pixels = metadata.preprocessing.pixels(Image.open(image))
-    with torch.inference_mode():
-        images = metadata.preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-        class_map = model.predictions(model(images), (64, 64))["class_map"][0, 16:48]
-    fractions = {name: float((class_map == index).float().mean()) for index, name in enumerate(CLASSES)}
-    printed = {name: float(value) for _, name, value in (line.split("  ") for line in output.splitlines())}
-    assert printed == pytest.approx({name: part for name, part in fractions.items() if part >= 0.01}, abs=2e-3)
