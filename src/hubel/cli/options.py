@@ -113,8 +113,9 @@ Tta = Annotated[
     bool,
     typer.Option(
         "--tta",
-        help="Test-time augmentation: predict from each image and its mirror image together, in twice the time. Not "
-        "for letters, digits and other things that a mirror changes.",
+        help="Test-time augmentation: predict from each image and its mirror image together, in twice the time; "
+        "segmentation also at three scales, in six times. Not for letters, digits and other things that a mirror "
+        "changes.",
     ),
 ]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of labelled images, or a label file.")]

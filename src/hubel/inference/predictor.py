@@ -71,7 +71,8 @@ class Predictor:
         nms: how detectors suppress boxes that overlap a better one: ``"standard"``; ``"agnostic"``: also those of other
             classes; ``"diou"``: by the distance IoU; ``"soft"``, ``"soft-linear"``: their scores fall by how much they
             overlap (Soft-NMS), and ``iou`` counts for the linear fall only.
-        tta: test-time augmentation: predict from each image and its mirror image together, in twice the time. Not for
+        tta: test-time augmentation: predict from each image and its mirror image together, in twice the time;
+            segmentation also at three scales, in six times. Not for
             models of things that are not the same mirrored, as letters and digits.
         tile: a detector also sees overlapping tiles of so many pixels of the original, for small objects in large
             images; see :mod:`hubel.inference.tiles`. A network for segmentation sees such tiles instead of the whole,

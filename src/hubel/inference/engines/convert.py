@@ -81,7 +81,7 @@ class ModelSource:
         found = find_model(model)
         if found is None or not self._mirrors(found.task, found.name):
             return found
-        return replace(found, name=f"{found.name} --tta", digest=f"{found.digest} mirrored")
+        return replace(found, name=f"{found.name} --tta", digest=f"{found.digest} mirrored, at three scales")
 
     def _resolve(self, model: str | Path) -> tuple[nn.Module, ModelMetadata]:
         """Load the model, and make :attr:`found` say what was loaded, should its files have been replaced meanwhile."""
