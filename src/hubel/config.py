@@ -95,7 +95,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             **_FROM_SCRATCH,
             **_BOXES,
-            "epochs": 15,
+            "epochs": 12,
             "head_epochs": 1,
             "learning_rate": 2e-3,
             "layer_decay": 0.7,
