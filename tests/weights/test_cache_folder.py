@@ -66,7 +66,8 @@ def test_the_hint_for_a_missing_detector_names_no_classifier(monkeypatch: pytest
     monkeypatch.setenv("HUBEL_OFFLINE", "1")
     with pytest.raises(WeightsError) as caught:
         fetch(find_entry("ssd300_vgg16:torchvision/COCO_V1"))
-    assert "hubel train DATA --task detect" in caught.value.hint and "efficientnet" not in caught.value.hint
+    assert "hubel train DATA --model ssd300_vgg16 --from-scratch" in caught.value.hint
+    assert "efficientnet" not in caught.value.hint
     with pytest.raises(WeightsError) as caught:
         fetch(find_entry("resnet18:torchvision/IMAGENET1K_V1"))
     assert "use efficientnet_lite0, which needs no download" in caught.value.hint
