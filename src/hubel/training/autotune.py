@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from hubel.inference.precision import bfloat16_pays
-from hubel.layers.depthwise_gradients import FastDepthwiseGradients
+from hubel.layers.depthwise_gradients import fast_depthwise_gradients
 from hubel.timing import per_second, tick
 from hubel.training.finetune import single_values_normalized
 from hubel.training.run_records import STRICT, measured_once
@@ -157,7 +157,7 @@ def _seconds_per_step(
 
 def forward_and_backward(model: nn.Module, loss: Callable[[Any], Tensor], images: Tensor, precision: str) -> None:
     """A training step without the optimizer's, on normalized images (N, C, H, W)."""
-    with single_values_normalized(model, len(images)), FastDepthwiseGradients():
+    with single_values_normalized(model, len(images)), fast_depthwise_gradients(images.device, precision):
         with torch.autocast(images.device.type, getattr(torch, precision), enabled=precision != "float32"):
             value = loss(model(images))
         value.backward()

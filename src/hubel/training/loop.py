@@ -25,7 +25,7 @@ from hubel.data.loader import EpochSampler, seed_for
 from hubel.data.samples import Batch
 from hubel.errors import ModelError, ResumableError
 from hubel.fileio import write_rows
-from hubel.layers.depthwise_gradients import FastDepthwiseGradients
+from hubel.layers.depthwise_gradients import fast_depthwise_gradients
 from hubel.layers.drop_block import DropBlock, set_progress
 from hubel.models.base import AUXILIARY, Model
 from hubel.models.checkpoint import save_model
@@ -267,7 +267,8 @@ def _train_epoch(
         images = images.contiguous(memory_format=training.execution.memory_format)
         updates = (step + 1) % config.accumulate == 0 or step + 1 == steps
         unsynced = nullcontext() if updates else accelerator.no_sync(upper)
-        with unsynced, single_values_normalized(upper, len(images)), FastDepthwiseGradients():
+        fast = fast_depthwise_gradients(accelerator.device, training.execution.precision)
+        with unsynced, single_values_normalized(upper, len(images)), fast:
             with accelerator.autocast():
                 outputs = upper(lower(images), targets)
                 terms = training.model.losses(outputs, targets)
