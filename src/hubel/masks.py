@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +43,45 @@ class RunLengthMask:
     def to_coco(self) -> dict[str, Any]:
         """COCO's ``{"size": [height, width], "counts": text}``."""
         return {"size": [self.height, self.width], "counts": self.counts}
+
+
+class Outline(NamedTuple):
+    """The object inside any of the polygons and outside all holes; the numbers may be in compact arrays."""
+
+    polygons: tuple[Sequence[float], ...]
+    holes: tuple[Sequence[float], ...] = ()
+
+
+Shape = Outline | RunLengthMask
+"""The pixels of an object, as a file describes them."""
+
+
+def shape_mask(shape: Shape, height: int, width: int) -> RunLengthMask:
+    """A shape in an image of ``height`` × ``width`` pixels, as the COCO API rasterizes it.
+
+    Raises:
+        ValueError: as :func:`rasterized`, or a mask is of another size than the image.
+    """
+    if not isinstance(shape, RunLengthMask):
+        return rasterized(*shape, height, width)
+    if (shape.height, shape.width) != (height, width):
+        raise ValueError(f"a mask is {shape.width} × {shape.height}, its image {width} × {height}")
+    return shape
+
+
+def scale_shape(shape: Shape, x: float, y: float, height: int, width: int) -> Shape:
+    """A shape in its image scaled by ``x`` and ``y``, to ``height`` × ``width`` pixels."""
+    if isinstance(shape, RunLengthMask):
+        rows, columns = (
+            (np.arange(new) * old + old // 2) // new for new, old in ((height, shape.height), (width, shape.width))
+        )
+        return encode(decode(shape)[rows[:, None], columns])
+    factors = np.array([x, y])
+    return Outline(*(tuple(_scaled(each, factors) for each in part) for part in shape))
+
+
+def _scaled(polygon: Sequence[float], factors: np.ndarray) -> array[float]:
+    return array("d", (np.asarray(polygon).reshape(-1, 2) * factors).ravel())
 
 
 def _coco() -> Any:

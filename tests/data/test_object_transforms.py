@@ -27,6 +27,7 @@ from hubel.data.transforms.object_transform import (
 from hubel.data.transforms.pipeline import Decoded
 from hubel.drawing.boxes import colour_of
 from hubel.errors import UsageError
+from hubel.masks import encode
 from hubel.reports.augmentation_preview import augmentation_preview
 
 INPUT = Preprocessing(96, 128, mean=(0.0, 0.0, 0.0), resize="stretch")
@@ -52,8 +53,9 @@ def painted(width: int, height: int, boxes: np.ndarray, shown: int | None) -> np
 def labelled(pixels: np.ndarray, boxes: np.ndarray, first: int, masks: bool = False) -> Decoded:
     height, width, _ = pixels.shape
     fractions = boxes / (width, height, width, height)
-    drawn = np.stack([painted(width, height, boxes, k)[:, :, 0] > 0 for k in range(len(boxes))]) if masks else None
-    return Decoded(pixels, (width, height), fractions, np.arange(first, first + len(boxes)), drawn)
+    drawn = tuple(encode(painted(width, height, boxes, k)[:, :, 0] > 0) for k in range(len(boxes))) if masks else None
+    labels = np.arange(first, first + len(boxes))
+    return Decoded(pixels, (width, height), fractions, labels, shapes=drawn, size=(width, height))
 
 
 def bounds(bright: np.ndarray) -> list[int]:

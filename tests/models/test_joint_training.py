@@ -108,7 +108,7 @@ def test_labels_of_mapped_classes() -> None:
 def test_transforms_keep_the_class_of_an_image_without_boxes() -> None:
     ready = hubel.models.factory.default_preprocessing("yolo_9000", 64)
     pixels, none = np.zeros((50, 80, 3), np.uint8), np.zeros((0, 4))
-    given = Decoded(pixels, (80, 50), none, np.zeros(0, np.int64), None, None, 4)
+    given = Decoded(pixels, (80, 50), none, np.zeros(0, np.int64), label=4)
     for names in ((), ("crop", "flip", "color"), ("zoom",)):
         _, (target,) = ObjectTransform(ready, names)([[given]], [0])
         assert (target.labels.tolist(), target.boxes.shape) == ([4], (0, 4))

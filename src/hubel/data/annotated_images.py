@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.annotations import AnnotatedImage, read_annotations
-from hubel.data.annotations.records import Annotation, annotation_area
+from hubel.data.annotations.records import Annotation, annotation_area, annotation_shape
 from hubel.data.file_listing import listing
 from hubel.data.image_io import read_size
 from hubel.data.samples import BACKGROUND, UNLABELLED, ClassMap, ImageDataset, Sample
@@ -23,14 +23,20 @@ _TOO_LARGE = "of more than twice the size of their image (pixels for fractions?)
 Draw = Callable[[AnnotatedImage, Sequence[Annotation]], ClassMap]
 """Makes the class map of an image from its objects."""
 
+Prepare = Callable[[AnnotatedImage, int, Annotation], Annotation | None]
+"""An object of an image, with its number from 1, as it is to be used; ``None`` leaves it out."""
 
-def read_annotated_images(path: str | Path, strict: bool = False, draw: Draw | None = None) -> ImageDataset:
+
+def read_annotated_images(
+    path: str | Path, strict: bool = False, draw: Draw | None = None, prepare: Prepare | None = None
+) -> ImageDataset:
     """Read a data set with labelled objects in any annotation format.
 
     Images labelled as having no object are kept: they show background. Images that nobody labelled are left out, and so
     are those that have labels of which none can be used. Boxes are cut off at the image's edge; those without area in
     it are dropped, and so are those of more than twice its width or height, which are wrong. The warnings report all of
-    that. ``draw`` makes class maps of the objects that are kept.
+    that. ``draw`` makes class maps of the objects that are kept. With ``prepare``, the samples have the shapes of what
+    it gives.
 
     Raises :class:`DataError` if the format is not recognized, nothing is labelled, or, if ``strict``, a label file has
     a fault.
@@ -42,7 +48,9 @@ def read_annotated_images(path: str | Path, strict: bool = False, draw: Draw | N
         warnings.append(f"{len(faults) - _SHOWN} more errors in label files: hubel data check {path} lists them")
     dropped: dict[str, list[str]] = {_NO_AREA: [], _TOO_LARGE: []}
     unusable: list[str] = []
-    splits = {split: tuple(_samples(images, dropped, unusable, draw)) for split, images in labelled.splits.items()}
+    splits = {
+        split: tuple(_samples(images, dropped, unusable, draw, prepare)) for split, images in labelled.splits.items()
+    }
     if not any(sample.class_ids for samples in splits.values() for sample in samples):
         message = f"{labelled.root} has no labelled objects in any image"
         if faults:
@@ -67,24 +75,29 @@ def read_annotated_images(path: str | Path, strict: bool = False, draw: Draw | N
 
 
 def _samples(
-    images: Iterable[AnnotatedImage], dropped: dict[str, list[str]], unusable: list[str], draw: Draw | None
+    images: Iterable[AnnotatedImage],
+    dropped: dict[str, list[str]],
+    unusable: list[str],
+    draw: Draw | None,
+    prepare: Prepare | None,
 ) -> Iterator[Sample]:
     """The labelled images; those that have labels, but none that can be used, are named in ``unusable`` instead."""
     for image in images:
-        sample = _sample(image, dropped, draw) if image.objects is not None else None
+        sample = _sample(image, dropped, draw, prepare) if image.objects is not None else None
         if sample is not None and (len(sample.labels) or not image.objects):
             yield sample
         elif sample is not None or image.label_file is not None:
             unusable.append(image.path.name)
 
 
-def _sample(image: AnnotatedImage, dropped: dict[str, list[str]], draw: Draw | None) -> Sample:
+def _sample(image: AnnotatedImage, dropped: dict[str, list[str]], draw: Draw | None, prepare: Prepare | None) -> Sample:
     width, height = image.width, image.height
     if not (width and height):
         try:
             width, height = read_size(image.path)
         except ImageError:  # the check reports it, and leaves it out
             width = height = 0
+    image = replace(image, width=width, height=height)
     kept: list[Annotation] = []  # with boxes inside the image
     for number, obj in enumerate(image.objects or (), 1):
         x1, y1, x2, y2 = obj.box
@@ -94,7 +107,9 @@ def _sample(image: AnnotatedImage, dropped: dict[str, list[str]], draw: Draw | N
         if 0 < 2 * width < obj.box[2] - obj.box[0] or 0 < 2 * height < obj.box[3] - obj.box[1]:
             what = _TOO_LARGE
         elif x1 < x2 and y1 < y2:
-            kept.append(replace(obj, box=(x1, y1, x2, y2)))
+            prepared = obj if prepare is None else prepare(image, number, obj)
+            if prepared is not None:
+                kept.append(replace(prepared, box=(x1, y1, x2, y2)))
             continue
         dropped[what].append(f"object {number} of {image.path.name}")
     return Sample(
@@ -107,7 +122,8 @@ def _sample(image: AnnotatedImage, dropped: dict[str, list[str]], draw: Draw | N
         np.array([obj.crowd or obj.ignore for obj in kept], bool),
         np.array([obj.difficult for obj in kept], bool),
         np.array([annotation_area(obj) for obj in kept], np.float32),
-        None if draw is None else draw(replace(image, width=width, height=height), kept),
+        None if draw is None else draw(image, kept),
+        None if prepare is None else tuple(shape for obj in kept if (shape := annotation_shape(obj)) is not None),
     )
 
 

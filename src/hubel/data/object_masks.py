@@ -8,7 +8,6 @@ objects to be ignored, those that have a box and no outline, and classes whose n
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from hubel import masks
 from hubel.console import count_of
 from hubel.data.annotated_images import read_annotated_images, stratified
-from hubel.data.annotations.records import AnnotatedImage, Annotation
+from hubel.data.annotations.records import AnnotatedImage, Annotation, annotation_shape
 from hubel.data.file_listing import listing
 from hubel.data.mask_classes import IGNORED
 from hubel.data.samples import IGNORE_INDEX, ClassMap, ImageDataset, Sample
@@ -30,9 +29,6 @@ BACKGROUND_NAME = "background"
 
 _BACKGROUNDS = (BACKGROUND_NAME, "_background_", "__background__")  # as LabelMe and torchvision call it, too
 _IGNORED_NAMES = ("__ignore__",)  # LabelMe's
-
-Outline = tuple[tuple[Sequence[float], ...], tuple[Sequence[float], ...]]
-"""Polygons, and those that are cut out; ``x, y`` after ``x, y``."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class ObjectMasks(ClassMap):
     label_file: Path
     height: int
     width: int
-    shapes: tuple[Outline | masks.RunLengthMask, ...]
+    shapes: tuple[masks.Shape, ...]
     labels: tuple[int, ...]
     background: int = IGNORE_INDEX
 
@@ -65,7 +61,7 @@ class ObjectMasks(ClassMap):
         """The classes of the pixels, uint8 (height, width); raises :class:`ImageError` for impossible objects."""
         try:
             masks.check_size(self.height, self.width)
-            runs = [masks.mask_runs(self._mask(shape)) for shape in self.shapes]
+            runs = [masks.mask_runs(masks.shape_mask(shape, self.height, self.width)) for shape in self.shapes]
         except ValueError as error:
             raise ImageError(f"{self}: {error}", "correct or remove the object") from error
         areas = [int((each[:, 1] - each[:, 0]).sum()) for each in runs]
@@ -74,13 +70,6 @@ class ObjectMasks(ClassMap):
             for start, end in runs[index].tolist():
                 columns[start:end] = self.labels[index]
         return np.ascontiguousarray(columns.reshape(self.width, self.height).T)
-
-    def _mask(self, shape: Outline | masks.RunLengthMask) -> masks.RunLengthMask:
-        if not isinstance(shape, masks.RunLengthMask):
-            return masks.rasterized(*shape, self.height, self.width)
-        if (shape.height, shape.width) != (self.height, self.width):
-            raise ValueError(f"a mask is {shape.width} × {shape.height}, its image {self.width} × {self.height}")
-        return shape
 
     def relabel(self, new: np.ndarray) -> ObjectMasks:
         """See :class:`~hubel.data.samples.ClassMap`."""
@@ -97,22 +86,17 @@ class _Drawing:
     boxes: list[str] = field(default_factory=list)  # objects that have nothing else
 
     def __call__(self, image: AnnotatedImage, objects: Sequence[Annotation]) -> ObjectMasks:
-        shapes: list[Outline | masks.RunLengthMask] = []
+        shapes: list[masks.Shape] = []
         labels: list[int] = []
         for obj in objects:
             counts = not (obj.crowd or obj.ignore)
-            if obj.mask is not None:
-                shapes.append(obj.mask)
-            elif obj.polygons:
-                # Numbers of eight bytes: the outlines of a large data set are kept in memory.
-                shapes.append(
-                    (tuple(array("d", each) for each in obj.polygons), tuple(array("d", each) for each in obj.holes))
-                )
-            else:
+            shape = annotation_shape(obj)
+            if shape is None:
                 counts = False
                 self.boxes.append(image.path.name)
-                shapes.append(((masks.box_to_polygon(*obj.box),), ()))
-            self.drawn += obj.mask is not None or bool(obj.polygons)
+            else:
+                self.drawn += 1
+            shapes.append(shape or masks.Outline((masks.box_to_polygon(*obj.box),)))
             labels.append(obj.label if counts else IGNORE_INDEX)
         file = image.label_file or image.path
         return ObjectMasks(image.path, file, image.height, image.width, tuple(shapes), tuple(labels))

@@ -12,6 +12,7 @@ import numpy as np
 
 from hubel.data.file_listing import listing
 from hubel.errors import DataError
+from hubel.masks import RunLengthMask, Shape, scale_shape, shape_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,7 @@ class Sample:
             not train.
         difficult: bool (M,): hard to recognize, according to the annotator. It trains; Pascal VOC's scores skip it.
         areas: float32 (M,), pixels that each covers: as its file says, else of its mask, outline or box.
+        shapes: outlines or masks of the objects, in order, not drawn yet; ``None`` where the task has no use for them.
         class_map: the class of every pixel.
         stratum: images of one stratum are divided by the fractions of a split: the label, else the rarest class among
             the objects, or :data:`BACKGROUND`.
@@ -78,6 +80,7 @@ class Sample:
     difficult: np.ndarray = field(default_factory=lambda: _NO_FLAGS)
     areas: np.ndarray = field(default_factory=lambda: _NO_AREAS)
     class_map: ClassMap | None = None
+    shapes: tuple[Shape, ...] | None = None
     stratum: int = BACKGROUND
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ class Sample:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sample) and all(
-            np.array_equal(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)
+            _equal(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)
         )
 
     def __hash__(self) -> int:
@@ -100,13 +103,33 @@ class Sample:
     def select(self, chosen: np.ndarray) -> Sample:
         """The same image with some of its objects: indices or bools (M,)."""
         names = ("boxes", "labels", "crowd", "difficult", "areas")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+        shapes = None
+        if self.shapes is not None:
+            shapes = tuple(self.shapes[index] for index in np.arange(len(self.shapes))[chosen].tolist())
+        return replace(self, shapes=shapes, **{name: getattr(self, name)[chosen] for name in names})
 
     def rescale(self, width: int, height: int) -> Sample:
         """The same objects in an image that is really of this size."""
         x, y = width / self.width, height / self.height
         boxes = self.boxes * np.array([x, y, x, y], np.float32)
-        return replace(self, width=width, height=height, boxes=boxes, areas=self.areas * np.float32(x * y))
+        shapes = self.shapes and tuple(scale_shape(shape, x, y, height, width) for shape in self.shapes)
+        areas = self.areas * np.float32(x * y)
+        return replace(self, width=width, height=height, boxes=boxes, areas=areas, shapes=shapes)
+
+    def masks(self) -> tuple[RunLengthMask, ...]:
+        """The pixels of the objects, with those of crowds, in the upright image, as the COCO API rasterizes outlines.
+
+        Raises :class:`ValueError` for shapes that are impossible, and if there are none.
+        """
+        if self.shapes is None:
+            raise ValueError(f"{self.path} has objects without shapes")
+        return tuple(shape_mask(shape, self.height, self.width) for shape in self.shapes)
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one == other
 
 
 @dataclass(frozen=True)
@@ -163,7 +186,7 @@ class Target:
         label: the class of the whole image, from 0, or :data:`UNLABELLED`.
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the network's input, of positive width and height.
         labels: int64 (M,), classes of the objects, from 0; without boxes (0, 4) the class of the whole image.
-        masks: (M, H, W), of the objects.
+        masks: uint8 (M, H, W), 1 where an object is, in pixels of the network's input; each has some.
         class_map: uint8 (H, W), the class of every pixel, or :data:`IGNORE_INDEX`.
         image: uint8 (H', W', C), what the network should make of its input.
     """

@@ -7,12 +7,13 @@ from the image's upper left corner, so the first pixel spans 0 to 1 and a box ov
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hubel.masks import Box, Polygon, RunLengthMask, mask_area, merge_polygons, polygon_area
+from hubel.masks import Box, Outline, Polygon, RunLengthMask, Shape, mask_area, merge_polygons, polygon_area
 
 FLAGS = ("crowd", "ignore", "difficult", "truncated", "occluded")
 """Fields of :class:`Annotation` that are true or false."""
@@ -67,6 +68,17 @@ def annotation_area(annotation: Annotation) -> float:
         return sum(map(polygon_area, annotation.polygons)) - sum(map(polygon_area, annotation.holes))
     x1, y1, x2, y2 = annotation.box
     return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
+
+
+def annotation_shape(annotation: Annotation) -> Shape | None:
+    """Its mask, else its outline; ``None`` where it has only a box."""
+    if annotation.mask is not None:
+        return annotation.mask
+    if not annotation.polygons:
+        return None
+    # Numbers of eight bytes: the outlines of a large data set are kept in memory.
+    polygons, holes = (tuple(array("d", each) for each in part) for part in (annotation.polygons, annotation.holes))
+    return Outline(polygons, holes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,14 +100,21 @@ class View:
 
         Each pixel is the one that its centre falls on; beside the image there is ``fill``.
         """
-        window = self.window
-        rows = _centres(window.y1, window.y2, self.height, masks.shape[1])
-        columns = _centres(window.x1, window.x2, self.width, masks.shape[2])
-        columns = columns[::-1] if window.flipped else columns
+        rows, columns = self.sources(*masks.shape[1:])
+        columns = columns[::-1] if self.window.flipped else columns
         drawn = masks[:, rows.clip(0, masks.shape[1] - 1)][:, :, columns.clip(0, masks.shape[2] - 1)]
         drawn[:, (rows < 0) | (rows >= masks.shape[1])] = fill
         drawn[:, :, (columns < 0) | (columns >= masks.shape[2])] = fill
         return drawn
+
+    def sources(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and columns, of an image of a size, that the centres of the view's fall on before it is mirrored.
+
+        Some may be beside the image.
+        """
+        window = self.window
+        rows = _centres(window.y1, window.y2, self.height, height)
+        return rows, _centres(window.x1, window.x2, self.width, width)
 
 
 def _covered(start: float, end: float, drawn: int, extent: float) -> tuple[slice, float, float]:

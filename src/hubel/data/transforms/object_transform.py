@@ -16,6 +16,7 @@ from hubel.data.samples import UNLABELLED, Target
 from hubel.data.transforms.color import Distortion
 from hubel.data.transforms.geometry import IDENTITY, RANDOM_WINDOWS, View, Window, flip_boxes, mosaic_cell, mosaic_cells
 from hubel.data.transforms.pipeline import Decoded, Transform, resolve_names
+from hubel.data.transforms.shapes import draw_shapes, fit_cut_boxes
 
 TINY = 2.0
 """Objects of a narrower width or height, in pixels of the network's input, are dropped from what has been changed."""
@@ -96,7 +97,10 @@ class ObjectTransform(Transform):
             pixels = Distortion.drawn(random)(pixels)
         sizes = target.boxes[:, 2:] - target.boxes[:, :2]
         kept = (sizes >= TINY).all(1) if self._names else (sizes > 0).all(1)
-        masks = None if target.masks is None else target.masks[kept]
+        masks = target.masks
+        if masks is not None:
+            kept &= masks.any((1, 2))
+            masks = masks if kept.all() else masks[kept]
         boxes, labels = target.boxes[kept].astype(np.float32), target.labels[kept]
         if target.label != UNLABELLED and not len(labels):  # the class is known, and no box
             labels = np.array([target.label], np.int64)
@@ -129,7 +133,7 @@ class ObjectTransform(Transform):
     def _mosaic(self, group: Sequence[Decoded], random: np.random.Generator) -> tuple[np.ndarray, Target]:
         height, width, _ = self.shape
         pixels = np.empty(self.shape, np.uint8)
-        with_masks = all(image.masks is not None for image in group)
+        with_masks = all(image.shapes is not None for image in group)
         class_map = None if any(image.class_map is None for image in group) else np.empty((height, width), np.uint8)
         boxes, labels, masks = [], [], []
         for image, (rows, columns) in zip(group, mosaic_cells(random, height, width), strict=True):
@@ -157,7 +161,11 @@ class ObjectTransform(Transform):
         """The view of an image; ``boxes`` are those of the objects ``kept``, in fractions of the view."""
         pixels = view.pixels(image.pixels, image.extent, self._background, self._filter)
         scaled = boxes * (view.width, view.height, view.width, view.height)
-        masks = None if image.masks is None else view.masks(image.masks[kept])
+        masks = None
+        if image.shapes is not None:
+            whole = replace(view, window=view.window.compose(image.shown))
+            masks = draw_shapes([image.shapes[index] for index in kept.tolist()], *image.size, whole)
+            scaled = fit_cut_boxes(scaled, masks)
         class_map = None
         if image.class_map is not None:
             class_map = view.masks(image.class_map[None], fill=self._ignore_index)[0]

@@ -15,8 +15,9 @@ from PIL import Image
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import IGNORE_INDEX, UNLABELLED, Sample, Target
-from hubel.data.transforms.geometry import View, Window
+from hubel.data.transforms.geometry import IDENTITY, View, Window
 from hubel.errors import UsageError
+from hubel.masks import Shape
 
 # How many times the input's size the smallest crop must still have after an image has been reduced.
 _REDUCING_GAP = 2.0
@@ -44,17 +45,21 @@ class Decoded:
         extent: width and height of the image in these pixels; see :meth:`~hubel.data.transforms.geometry.View.pixels`.
         boxes: float64 (M, 4), x1, y1, x2, y2 in fractions of the image.
         labels: int64 (M,), classes of the objects.
-        masks: (M, h, w) of the objects, of any resolution.
         class_map: uint8 (h, w), of any resolution.
+        shapes: outlines or masks of the objects, in the whole image; ``None`` where they have none.
+        size: width and height of the whole image, in whose pixels the outlines are.
+        shown: the part of the whole image that the pixels show.
     """
 
     pixels: np.ndarray
     extent: tuple[float, float]
     boxes: np.ndarray
     labels: np.ndarray
-    masks: np.ndarray | None = None
     class_map: np.ndarray | None = None
     label: int = UNLABELLED
+    shapes: tuple[Shape, ...] | None = None
+    size: tuple[int, int] = (0, 0)
+    shown: Window = IDENTITY
 
 
 class Transform(ABC):
@@ -96,7 +101,9 @@ class Transform(ABC):
         """Labels of every kind, of the first class; the box is in the middle of the image."""
         height, width, _ = self.shape
         box = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32) * np.array([width, height] * 2, np.float32)
-        return Target(0, box, np.zeros(1, np.int64), class_map=np.zeros((height, width), np.uint8))
+        masks = np.zeros((1, height, width), np.uint8)
+        masks[:, height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = 1
+        return Target(0, box, np.zeros(1, np.int64), masks, np.zeros((height, width), np.uint8))
 
     def smallest_crop(self, width: int, height: int) -> float:
         """Length of the smallest crop of an image over that of the input, where :attr:`crops`."""
@@ -135,7 +142,7 @@ class Transform(ABC):
     def decoded(self, pixels: np.ndarray, sample: Sample, class_map: np.ndarray | None = None) -> Decoded:
         """Pixels that :meth:`prepare` gave, with the sample's labels where they lie in them."""
         width, height = sample.width, sample.height
-        boxes, labels = sample.boxes.astype(np.float64), sample.labels
+        boxes, labels, shapes, window = sample.boxes.astype(np.float64), sample.labels, sample.shapes, IDENTITY
         extent: tuple[float, float] = (pixels.shape[1], pixels.shape[0])
         if self.crops and width:
             block = self._block(width, height)
@@ -146,10 +153,10 @@ class Transform(ABC):
                 x1, y1, x2, y2 = self.preprocessing.crop_box(width, height)
                 window = Window(x1 / width, y1 / height, x2 / width, y2 / height)
                 boxes, kept = window.transform_boxes(boxes)
-                labels = labels[kept]
+                labels, shapes = labels[kept], shapes and tuple(shapes[index] for index in kept.tolist())
                 view = View(window, *self.shape[:2])
                 class_map = None if class_map is None else view.masks(class_map[None], fill=IGNORE_INDEX)[0]
-        return Decoded(pixels, extent, boxes, labels, None, class_map, sample.label)
+        return Decoded(pixels, extent, boxes, labels, class_map, sample.label, shapes, (width, height), window)
 
     def _block(self, width: int, height: int) -> int:
         """Side of the blocks of pixels that are averaged: 1, 2, 4 or 8."""

@@ -1,0 +1,89 @@
+"""Images with labelled objects, each with its own pixels, in any annotation format.
+
+Outlines may have holes and several parts. Objects that have a box and no outline or mask do not train, and what is
+found in their boxes counts neither as right nor as wrong, as with crowds. Objects whose outline lies outside their
+image, encloses nothing, or is more than twice as wide or high as the image are left out; what an outline has beyond the
+image's edge is cut off when it is drawn.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from hubel import masks
+from hubel.console import count_of
+from hubel.data.annotated_images import read_annotated_images
+from hubel.data.annotations.records import AnnotatedImage, Annotation
+from hubel.data.file_listing import listing
+from hubel.data.samples import ImageDataset
+from hubel.errors import DataError
+
+_OUTSIDE = "have an outline outside their image"
+_EMPTY = "have an outline or a mask without any pixels"
+_TOO_LARGE = "have an outline of more than twice the size of their image (pixels for fractions?)"
+_MAX_POINTS = 100_000  # of an object's outline; only forged ones have more
+
+
+def read_instances(path: str | Path, strict: bool = False) -> ImageDataset:
+    """Read a data set whose objects have outlines or masks; samples have them as :attr:`Sample.shapes`.
+
+    Raises :class:`DataError` as :func:`~hubel.data.annotated_images.read_annotated_images`, and if no object has an
+    outline or a mask.
+    """
+    shapes = _Shapes()
+    found = read_annotated_images(path, strict, prepare=shapes)
+    if not shapes.found:
+        message = f"{found.root} has {count_of(len(shapes.boxes), 'box')}, and no outlines or masks"
+        raise DataError(message, "label outlines, or train a detector: --task detect")
+    return replace(found, warnings=(*found.warnings, *shapes.warnings()))
+
+
+@dataclass
+class _Shapes:
+    """Takes the objects that have a shape, and counts the others."""
+
+    found: int = 0
+    boxes: list[str] = field(default_factory=list)  # objects that have nothing else
+    left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def __call__(self, image: AnnotatedImage, number: int, obj: Annotation) -> Annotation | None:
+        name = f"object {number} of {image.path.name}"
+        if obj.mask is None and not obj.polygons:
+            if not (obj.crowd or obj.ignore):  # a region to be ignored needs no more
+                self.boxes.append(name)
+            return replace(obj, ignore=True, polygons=(masks.box_to_polygon(*obj.box),))
+        if why := _fault(image, obj):
+            self.left_out[why].append(name)
+            return None
+        self.found += 1
+        return obj
+
+    def warnings(self) -> Iterable[str]:
+        """What was left out, one line each."""
+        if self.boxes:
+            objects = "1 object has" if len(self.boxes) == 1 else f"{len(self.boxes):,} objects have"
+            yield f"{objects} a box and no outline: left out of training and of the scores ({listing(self.boxes, 3)})"
+        for why, names in self.left_out.items():
+            yield f"{len(names):,} objects {why}: left out ({listing(names, 3)})"
+
+
+def _fault(image: AnnotatedImage, obj: Annotation) -> str | None:
+    """Why the shape of an object cannot be used."""
+    if obj.mask is not None:
+        return None if masks.mask_area(obj.mask) else _EMPTY
+    if sum(map(len, obj.polygons)) > 2 * _MAX_POINTS:
+        return f"have an outline of more than {_MAX_POINTS:,} points"
+    if not (image.width and image.height):  # the image cannot be read
+        return None
+    points = np.concatenate([np.asarray(each, float).reshape(-1, 2) for each in obj.polygons])
+    low, high, size = points.min(0), points.max(0), np.array([image.width, image.height])
+    if (high - low > 2 * size).any():
+        return _TOO_LARGE
+    if (low >= size).any() or (high <= 0).any():
+        return _OUTSIDE
+    return None if any(map(masks.polygon_area, obj.polygons)) else _EMPTY
