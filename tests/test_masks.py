@@ -8,7 +8,17 @@ from matplotlib.path import Path as Outline
 from matplotlib.transforms import Bbox
 from pycocotools import mask as reference
 
-from hubel.masks import clip_polygon, decode, encode, mask_area, mask_box, parse_mask, rasterize
+from hubel.masks import (
+    clip_polygon,
+    decode,
+    decode_part,
+    encode,
+    encode_part,
+    mask_area,
+    mask_box,
+    parse_mask,
+    rasterize,
+)
 from labelled_sets import HEIGHT, WIDTH, disc
 
 
@@ -75,3 +85,21 @@ def test_polygons_are_clipped_as_matplotlib_clips_them() -> None:
     assert max(clipped[::2]) <= 160
     assert max(clipped[1::2]) <= 120
     assert clip_polygon((200, 10, 220, 10, 220, 40), 160, 120) == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_part_is_encoded_and_decoded_as_the_whole_image(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    whole = np.zeros((40, 30), bool)
+    # Also columns that are full from the first row to the last, whose runs are joined.
+    top, left, height, width = (0, 3, 40, 9) if seed == 0 else (5, 0, 20, 30) if seed == 1 else (11, 7, 13, 17)
+    part = np.ones((height, width), bool) if seed < 2 else random.random((height, width)) < 0.5
+    whole[top : top + height, left : left + width] = part
+    mask = encode_part(part, left, top, 40, 30)
+    assert mask.counts == reference.encode(np.asfortranarray(whole.astype(np.uint8)))["counts"].decode()
+    found, x, y = decode_part(mask)
+    again = np.zeros_like(whole)
+    again[y : y + found.shape[0], x : x + found.shape[1]] = found
+    np.testing.assert_array_equal(again, whole)
+    assert found.any(0)[[0, -1]].all() and found.any(1)[[0, -1]].all(), "the smallest part"
+    assert decode_part(encode(np.zeros((4, 3), bool)))[0].size == 0

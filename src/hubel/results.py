@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from hubel.masks import RunLengthMask
+
 _DIGITS = 6
 
 
@@ -90,14 +92,15 @@ class Detections(ImageResult):
         scores: float32 (N,), 0..1.
         labels: int64 (N,), indices of the classes in the model's list, from 0.
         names: the class of each object.
-        masks: bool (N, height, width), or ``None`` where the model predicts boxes only.
+        masks: of each object, in pixels of the upright original image, as run lengths (:func:`hubel.masks.decode`);
+            ``None`` where the model predicts boxes only.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
-    masks: np.ndarray | None = None
+    masks: tuple[RunLengthMask, ...] | None = None
     frame: int | None = None
     time: float | None = None
 
@@ -123,8 +126,6 @@ class Detections(ImageResult):
 
         A mask is COCO's compressed run-length encoding: ``{"size": [height, width], "counts": text}``.
         """
-        from hubel import masks
-
         columns = (self.labels.tolist(), self.names, self.scores.tolist(), self.boxes.tolist())
         objects: list[dict[str, Any]] = [
             {"index": index, "name": name, "score": rounded(score), "box": [round(value, 2) for value in box]}
@@ -132,7 +133,7 @@ class Detections(ImageResult):
         ]
         if self.masks is not None:
             for row, mask in zip(objects, self.masks, strict=True):
-                row["mask"] = masks.encode(mask).to_coco()
+                row["mask"] = mask.to_coco()
         return {"objects": objects}
 
     def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -158,14 +159,30 @@ class Detections(ImageResult):
         except ImportError as error:
             raise HubelError("supervision is not installed", "pip install supervision") from error
         data = {"class_name": numpy.array(self.names)}
-        return supervision.Detections(self.boxes, self.masks, self.scores, self.labels.astype(int), data=data)
+        pixels = None
+        if self.masks is not None:
+            from hubel.masks import decode
+
+            pixels = numpy.array([decode(mask) for mask in self.masks], bool).reshape(-1, self.height, self.width)
+        return supervision.Detections(self.boxes, pixels, self.scores, self.labels.astype(int), data=data)
 
     def _drawn_on(self, image: Image.Image) -> Image.Image:
-        from hubel.drawing import BoxLabel, draw_boxes
+        texts = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)]
+        return self._with_objects(image, texts, self.labels.tolist())
 
-        rows = zip(self.boxes.tolist(), self.scores, self.labels, self.names, strict=True)
-        labels = [BoxLabel(tuple(box), f"{name} {score:.2f}", int(index)) for box, score, index, name in rows]
-        return draw_boxes(image, labels)
+    def _with_objects(self, image: Image.Image, texts: Sequence[str], colours: Sequence[int]) -> Image.Image:
+        from hubel.drawing import BoxLabel, draw_boxes, draw_instances
+
+        rows = zip(self.boxes.tolist(), texts, colours, strict=True)
+        labels = [BoxLabel(tuple(box), text, colour) for box, text, colour in rows]
+        return draw_boxes(image, labels) if self.masks is None else draw_instances(image, labels, self.masks)
+
+
+@dataclass(frozen=True, repr=False)
+class Instances(Detections):
+    """Objects found in one image with their masks, best first."""
+
+    task = "instances"
 
 
 @dataclass(frozen=True, repr=False)
@@ -199,10 +216,9 @@ class Tracks(Detections):
         return detections
 
     def _drawn_on(self, image: Image.Image) -> Image.Image:
-        from hubel.drawing import BoxLabel, draw_boxes
-
-        rows = zip(self.boxes.tolist(), self.ids.tolist(), self.names, strict=True)
-        return draw_boxes(image, [BoxLabel(tuple(box), f"{id_} {name}".strip(), id_) for box, id_, name in rows])
+        ids = self.ids.tolist()
+        texts = [f"{id_} {name}".strip() for id_, name in zip(ids, self.names, strict=True)]
+        return self._with_objects(image, texts, ids)
 
 
 @dataclass(frozen=True, repr=False)

@@ -55,23 +55,72 @@ def draw_boxes(image: Image.Image, labels: Sequence[BoxLabel]) -> Image.Image:
     another label is in the way. The result is a new RGB image, upscaled if needed so that both sides have at least
     ``MINIMUM_SIDE`` pixels.
     """
-    original = image.convert("RGB")  # a copy, also of an RGB image
-    image = upscale_small(original)
-    scale = max(image.width / original.width, 1.0)
-    shift = ((image.width - original.width * scale) / 2, (image.height - original.height * scale) / 2)
-    text = max(11.0, min(0.021 * math.sqrt(image.width * image.height), 0.04 * min(image.size)))
-    line = max(2, round(text / 7))
-    in_order = sorted(labels, key=lambda label: -(label.box[2] - label.box[0]) * (label.box[3] - label.box[1]))
-    boxes = [_scaled(label.box, scale, shift, image.size) for label in in_order]
-    for label, box in zip(in_order, boxes, strict=True):
-        draw_frame(ImageDraw.Draw(image), box, colour_of(label.colour), line)
+    layout = Layout.of(image, labels)
+    for label, box in zip(layout.labels, layout.boxes, strict=True):
+        draw_frame(ImageDraw.Draw(layout.image), box, colour_of(label.colour), layout.line)
         if label.dashed:
-            _dash(image, box, line)
-    placed: list[Box] = []
-    for label, box in zip(in_order, boxes, strict=True):
-        if label.text:
-            placed.append(_draw_label(image, box, label, text, line, placed))
-    return image
+            _dash(layout.image, box, layout.line)
+    layout.draw_labels()
+    return layout.image
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An image to draw objects on, and where they are on it.
+
+    Attributes:
+        image: a copy, RGB, upscaled if the original is small.
+        scale: by which it was upscaled.
+        shift: x and y of the original's corner on it, in pixels.
+        text: size of the letters in pixels.
+        line: width of a line in pixels.
+        order: indices of the objects, the largest boxes first.
+        labels: of the objects, in that order.
+        boxes: x1, y1, x2, y2 on the image, clipped to it, in that order.
+    """
+
+    image: Image.Image
+    scale: float
+    shift: tuple[float, float]
+    text: float
+    line: int
+    order: Sequence[int]
+    labels: Sequence[BoxLabel]
+    boxes: Sequence[Box]
+
+    @classmethod
+    def of(cls, image: Image.Image, labels: Sequence[BoxLabel]) -> Layout:
+        """The layout of some objects on an image."""
+        original = image.convert("RGB")  # a copy, also of an RGB image
+        image = upscale_small(original)
+        scale = max(image.width / original.width, 1.0)
+        shift = ((image.width - original.width * scale) / 2, (image.height - original.height * scale) / 2)
+        text = max(11.0, min(0.021 * math.sqrt(image.width * image.height), 0.04 * min(image.size)))
+        order = sorted(range(len(labels)), key=lambda index: -_area(labels[index].box))
+        in_order = [labels[index] for index in order]
+        boxes = [_scaled(label.box, scale, shift, image.size) for label in in_order]
+        return cls(image, scale, shift, text, max(2, round(text / 7)), order, in_order, boxes)
+
+    def draw_labels(self, thin_out: bool = False) -> None:
+        """Draw the labels where they cover no other if possible.
+
+        ``thin_out`` leaves out those without room, as long as another object of the colour has its label.
+        """
+        placed: list[Box] = []
+        named: set[int | Colour] = set()
+        for label, box in zip(self.labels, self.boxes, strict=True):
+            if not label.text:
+                continue
+            tag, spot, is_free = _label_spot(self.image, box, label, self.text, self.line, placed)
+            if is_free or not thin_out or label.colour not in named:
+                mask = rounded_mask(tag.size, round(0.25 * self.text))
+                self.image.paste(tag, (int(spot[0]), int(spot[1])), mask)
+                placed.append(spot)
+                named.add(label.colour)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _scaled(box: Box, scale: float, shift: tuple[float, float], size: tuple[int, int]) -> Box:
@@ -104,8 +153,10 @@ def _dash(image: Image.Image, box: Box, line: int) -> None:
             draw.rectangle((x, y, x + thick, y + gap), fill=DARK)
 
 
-def _draw_label(image: Image.Image, box: Box, label: BoxLabel, text: float, line: int, placed: Sequence[Box]) -> Box:
-    """Draw the label where it covers no other if possible, and return its box."""
+def _label_spot(
+    image: Image.Image, box: Box, label: BoxLabel, text: float, line: int, placed: Sequence[Box]
+) -> tuple[Image.Image, Box, bool]:
+    """The label, where to draw it, and whether it covers no other there."""
     colour = colour_of(label.colour)
     ink = DARK if _luminance(colour) > 0.22 else WHITE
     tag = text_label(label.text, round(text), colour, ink, round(0.4 * text), round(1.55 * text), image.width)
@@ -114,9 +165,8 @@ def _draw_label(image: Image.Image, box: Box, label: BoxLabel, text: float, line
     tops = (round(box[1]) - height + line // 2, round(box[1]), round(box[3]) - line // 2)
     inside = [top for top in tops if 0 <= top <= image.height - height] or [0]
     spots = [(float(left), float(top), float(left + width), float(top + height)) for top in inside]
-    spot = next((spot for spot in spots if not any(_overlap(spot, other) for other in placed)), spots[0])
-    image.paste(tag, (int(spot[0]), int(spot[1])), rounded_mask(tag.size, round(0.25 * text)))
-    return spot
+    free = next((spot for spot in spots if not any(_overlap(spot, other) for other in placed)), None)
+    return tag, free or spots[0], free is not None
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -1,0 +1,88 @@
+"""From objects with scores and small masks to those of the original images: thresholds, then masks are pasted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hubel.boxes import clip, nms, soft_nms
+from hubel.models.metadata import ModelMetadata
+from hubel.results import Instances
+from hubel.tasks.decoding import SourceImage, Thresholds, scale_to_original
+from hubel.tasks.instances.paste import paste_masks
+
+OUTPUTS = ("boxes", "scores", "masks")
+NMS = True
+TILES = None
+AVERAGED_IN_NETWORK = False
+
+
+class Selected(NamedTuple):
+    """Objects of one image in pixels of the network's input, best first.
+
+    Attributes:
+        boxes: float32 (K, 4), x1, y1, x2, y2.
+        scores: float32 (K,), 0..1.
+        labels: int64 (K,).
+        masks: float32 (K, S, S), probability of each part of a box that it is of the object.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+
+
+def results(
+    predictions: Mapping[str, np.ndarray],
+    images: Sequence[SourceImage],
+    metadata: ModelMetadata,
+    thresholds: Thresholds,
+) -> list[Instances]:
+    """The objects of each image with their masks; see :class:`hubel.tasks.decoding.Decoder`."""
+    preprocessing, found = metadata.preprocessing, []
+    size = (preprocessing.height, preprocessing.width)
+    for image, boxes, scores, masks in zip(images, *(predictions[name] for name in OUTPUTS), strict=True):
+        objects = select_instances(boxes, scores, masks, size, thresholds)
+        moved = scale_to_original(objects.boxes, preprocessing, image.width, image.height)
+        found.append(
+            Instances(
+                image.source,
+                image.width,
+                image.height,
+                moved,
+                objects.scores,
+                objects.labels,
+                tuple(metadata.classes[label] for label in objects.labels),
+                tuple(paste_masks(objects.masks, moved, image.height, image.width)),
+                frame=image.frame,
+                time=image.time,
+            )
+        )
+    return found
+
+
+def select_instances(
+    boxes: np.ndarray, scores: np.ndarray, masks: np.ndarray, size: tuple[int, int], thresholds: Thresholds
+) -> Selected:
+    """Objects of one image from a network that has suppressed most others before it looked for their masks.
+
+    Boxes are float32 (K, 4) in pixels of the network's input, and are clipped to its size, height and width; scores are
+    float32 (K, classes), above 0 for the class of the box and its mask only; masks are float32 (K, S, S), 0..1. The
+    thresholds can only leave out more.
+    """
+    row, label = np.nonzero((scores >= thresholds.conf) & (scores > 0))
+    best = np.argsort(-scores[row, label], kind="stable")
+    row, label = row[best], label[best]
+    clipped, score = clip(boxes[row], size[1], size[0]), scores[row, label]
+    rule, limit = thresholds.suppression, thresholds.max_detections
+    rivals = label if rule.class_wise else None
+    if rule.decay is None:
+        kept = nms(clipped, score, rivals, thresholds.iou, limit, rule.distance)
+        score = score[kept]
+    else:
+        overlap = thresholds.iou if rule.decay == "linear" else None
+        kept, score = soft_nms(clipped, score, rivals, overlap, threshold=thresholds.conf, limit=limit)
+    return Selected(clipped[kept], score, label[kept], masks[row[kept]])
