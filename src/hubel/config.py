@@ -344,13 +344,13 @@ class TrainingConfig:
         Option(
             "Comma-separated: rotation, shift, window, crop, flip, contrast, color, lighting, randaugment, "
             "trivialaugment, augmix, erasing, mixup, cutmix; preset alexnet (window, flip, lighting). For boxes: "
-            "mosaic, zoom, scale, crop, flip, color, multiscale; preset ssd. For super-resolution: flip, turn, jpeg. "
-            "Or none.",
+            "mosaic, zoom, scale, crop, flip, copy-paste (instances only), color, multiscale; preset ssd. For "
+            "super-resolution: flip, turn, jpeg. Or none.",
             ("--augment",),
             parse=_names,
         ),
     ]
-    close_mosaic: Annotated[int, Option("The last epochs, in which no images are combined to mosaics.", min=0)] = 0
+    close_mosaic: Annotated[int, Option("The last epochs, without mosaics and pasted objects.", min=0)] = 0
     average: Annotated[
         float, Option("Decay of the exponential moving average of the weights; 0 turns it off.", min=0, below=1)
     ]

@@ -16,7 +16,14 @@ from hubel.data.loader import BatchDataset, EpochSampler, PixelCache, make_datal
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import UNLABELLED, Batch, Sample
 from hubel.data.transforms.color import Distortion
-from hubel.data.transforms.geometry import View, Window, random_iou_crop, random_zoom_out, scale_jitter
+from hubel.data.transforms.geometry import (
+    View,
+    Window,
+    large_scale_jitter,
+    random_iou_crop,
+    random_zoom_out,
+    scale_jitter,
+)
 from hubel.data.transforms.object_transform import (
     OBJECT_AUGMENTATIONS,
     TINY,
@@ -27,7 +34,7 @@ from hubel.data.transforms.object_transform import (
 from hubel.data.transforms.pipeline import Decoded
 from hubel.drawing.boxes import colour_of
 from hubel.errors import UsageError
-from hubel.masks import encode
+from hubel.masks import Outline, box_to_polygon, encode
 from hubel.reports.augmentation_preview import augmentation_preview
 
 INPUT = Preprocessing(96, 128, mean=(0.0, 0.0, 0.0), resize="stretch")
@@ -223,6 +230,14 @@ def test_scale_jitter_enlarges_as_often_as_it_reduces() -> None:
     np.testing.assert_allclose(np.quantile(scales, (0.25, 0.5, 0.75)), (2**-0.5, 1, 2**0.5), rtol=0.04)
 
 
+def test_large_scale_jitter_is_the_papers() -> None:
+    random = np.random.default_rng(0)
+    windows = [large_scale_jitter(np.zeros((0, 4)), 1.0, random) for _ in range(2000)]
+    scales = np.array([1 / (w.x2 - w.x1) for w in windows])
+    assert scales.min() >= 0.1 and scales.max() <= 2
+    np.testing.assert_allclose(np.quantile(scales, (0.25, 0.5, 0.75)), (0.575, 1.05, 1.525), rtol=0.05)
+
+
 # --- colours ---
 
 
@@ -284,7 +299,9 @@ def scene(folder: Path, name: str, seed: int, size: tuple[int, int] = (320, 240)
     Image.fromarray(pixels).save(folder / name, quality=95)
     flags = np.zeros(1, bool)
     areas = np.ones(1, np.float32)
-    return Sample(folder / name, UNLABELLED, *size, boxes.astype(np.float32), np.array([seed]), flags, flags, areas)
+    shapes = (Outline((box_to_polygon(*boxes[0].tolist()),)),)
+    given = boxes.astype(np.float32)
+    return Sample(folder / name, UNLABELLED, *size, given, np.array([seed]), flags, flags, areas, shapes=shapes)
 
 
 def scenes(folder: Path, count: int, size: tuple[int, int] = (320, 240)) -> list[Sample]:

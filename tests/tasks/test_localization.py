@@ -271,6 +271,8 @@ def test_interrupted_and_resumed_it_ends_as_if_nothing_had_happened(
         ({"augmentation": "mixup"}, "mixup"),
         ({"augmentation": "mosaic"}, "mosaic cannot be used with --task localize"),
         ({"augmentation": "multiscale"}, "multiscale cannot be used with --task localize"),
+        ({"augmentation": "copy-paste"}, "copy-paste cannot be used with --task localize"),
+        ({"task": "detect", "augmentation": "copy-paste"}, "copy-paste cannot be used with --task detect"),
         ({"loss_weights": "iou=1"}, "--loss-weights iou.*\n.*giou"),
         ({"model": "resnet18", "backbone": "resnet34"}, "--model resnet18.*--backbone resnet34"),
         ({"task": "classify", "backbone": "resnet34"}, "--backbone"),

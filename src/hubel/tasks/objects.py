@@ -27,11 +27,13 @@ class ObjectTask(Task):
     Attributes:
         network: the architecture that is trained by default.
         refused_augmentations: those that are not for the task.
+        has_masks: objects have masks, which copy-paste needs.
         model_type: base class of the networks, and what they are called in messages.
     """
 
     network: ClassVar[str]
     refused_augmentations: ClassVar[tuple[str, ...]] = ("multiscale",)
+    has_masks: ClassVar[bool] = False
     model_type: ClassVar[tuple[type[Model], str]]
 
     def resolve_config(self, config: TrainingConfig) -> TrainingConfig:
@@ -45,7 +47,7 @@ class ObjectTask(Task):
         for option, is_set in refused.items():
             if is_set:
                 raise UsageError(f"{option} is for --task classify, not for {config.task}", "omit it")
-        for name in self.refused_augmentations:
+        for name in (*self.refused_augmentations, *(() if self.has_masks else ("copy-paste",))):
             if name in config.augmentation:
                 raise UsageError(f"--augment {name} cannot be used with --task {config.task}", "omit it")
         config = replace(config, augmentation=check_object_augmentations(config.augmentation))

@@ -172,6 +172,14 @@ def scale_jitter(boxes: np.ndarray, aspect: float, random: np.random.Generator) 
     return _placed(boxes, math.exp(-random.uniform(math.log(0.5), math.log(2))), random)
 
 
+def large_scale_jitter(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
+    """The image at 0.1 to 2 times its scale, all equally likely: a part of it, or all on a plain background, anywhere.
+
+    Large scale jittering of Ghiasi et al. 2021, arXiv 2012.07177, section 3. Arguments as of :func:`random_zoom_out`.
+    """
+    return _placed(boxes, 1 / random.uniform(0.1, 2), random)
+
+
 def random_iou_crop(boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
     """SSD's patch: the whole image, or a part that overlaps an object by at least so much.
 

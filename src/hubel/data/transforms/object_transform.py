@@ -14,9 +14,18 @@ import numpy as np
 from hubel.data.preprocessing import Preprocessing, fit_box
 from hubel.data.samples import UNLABELLED, Target
 from hubel.data.transforms.color import Distortion
-from hubel.data.transforms.geometry import IDENTITY, RANDOM_WINDOWS, View, Window, flip_boxes, mosaic_cell, mosaic_cells
+from hubel.data.transforms.geometry import (
+    IDENTITY,
+    RANDOM_WINDOWS,
+    View,
+    Window,
+    flip_boxes,
+    large_scale_jitter,
+    mosaic_cell,
+    mosaic_cells,
+)
 from hubel.data.transforms.pipeline import Decoded, Transform, resolve_names
-from hubel.data.transforms.shapes import draw_shapes, fit_cut_boxes
+from hubel.data.transforms.shapes import draw_shapes, fit_boxes, fit_cut_boxes
 
 TINY = 2.0
 """Objects of a narrower width or height, in pixels of the network's input, are dropped from what has been changed."""
@@ -30,6 +39,9 @@ OBJECT_AUGMENTATIONS: dict[str, str] = {
     "crop": "IoU crop: a part of 0.3 to 1 of the width and height that overlaps an object by a random minimum IoU "
     "(Liu et al. 2016, section 2.2)",
     "flip": "horizontal flip with probability 0.5",
+    "copy-paste": "copy-paste: objects of another image, each with probability 0.5, are pasted with their masks; both "
+    "images are flipped with probability 0.5 and drawn at 0.1 to 2 times their scale, or as scale jitter has it "
+    "(Ghiasi et al. 2021, section 3), for instances",
     "color": "photometric distortion: brightness by up to 12.5 %, contrast and saturation by up to 50 %, hue by up to "
     "5 % of the circle, each in half of the images (Liu et al. 2016, section 2.2)",
     "multiscale": "multi-scale training: every ten batches another size of the input, 0.75 to 1.5 times its own in "
@@ -40,6 +52,7 @@ OBJECT_AUGMENTATIONS: dict[str, str] = {
 _PRESETS = {"ssd": ("zoom", "crop", "flip", "color")}  # what a paper trained with, as one name
 _MOSAICS = 0.5
 _FLIPPED = 0.5
+_PASTED = 0.5  # of another image's objects
 
 # The farthest that a sliding window's crop may be from an object before the next position or size is nearer, and more.
 _BESIDE = 0.2  # of the window's side
@@ -66,11 +79,14 @@ class ObjectTransform(Transform):
     def __init__(self, preprocessing: Preprocessing, names: Sequence[str] = (), ignore_index: int = 255) -> None:
         self._names = check_object_augmentations(names)
         self._windows = [draw for name, draw in RANDOM_WINDOWS.items() if name in self._names]
+        if "copy-paste" in self._names and "scale" not in self._names:
+            self._windows.insert(0, large_scale_jitter)
+        self._flips = "flip" in self._names or "copy-paste" in self._names
         super().__init__(preprocessing, crops=bool(self._windows) or "mosaic" in self._names)
         self._ignore_index = ignore_index
 
     def __call__(self, groups: Sequence[Sequence[Decoded]], seeds: Sequence[int]) -> tuple[np.ndarray, list[Target]]:
-        """See :class:`Transform`; four images become a mosaic."""
+        """See :class:`Transform`; four images become a mosaic, and of two the second lends objects to the first."""
         pixels = np.empty((len(groups), *self.shape), np.uint8)
         targets = []
         for index, (group, seed) in enumerate(zip(groups, seeds, strict=True)):
@@ -83,16 +99,19 @@ class ObjectTransform(Transform):
         return min(width / self.preprocessing.width, height / self.preprocessing.height)
 
     def partners(self, seed: int, count: int) -> list[int]:
-        """The three other images of a mosaic; none where there is no mosaic."""
-        if "mosaic" not in self._names:
-            return []
+        """The three other images of a mosaic, else the one that objects are copied from; none where neither is."""
         random = np.random.default_rng((seed, 1))
-        return random.integers(count, size=3).tolist() if random.random() < _MOSAICS else []
+        others = int("copy-paste" in self._names)
+        if "mosaic" in self._names and random.random() < _MOSAICS:
+            others = 3
+        drawn: list[int] = random.integers(count, size=others).tolist()
+        return drawn
 
     def augment(self, group: Sequence[Decoded], seed: int) -> tuple[np.ndarray, Target]:
         """One randomly changed image, uint8 (height, width, channels), with its labels."""
         random = np.random.default_rng((seed, 0))
-        pixels, target = self._mosaic(group, random) if len(group) == 4 else self._single(group[0], random)
+        combine = {4: self._mosaic, 2: self._copy_paste}.get(len(group))
+        pixels, target = self._single(group[0], random) if combine is None else combine(group, random)
         if "color" in self._names:
             pixels = Distortion.drawn(random)(pixels)
         sizes = target.boxes[:, 2:] - target.boxes[:, :2]
@@ -128,7 +147,22 @@ class ObjectTransform(Transform):
         return window, *window.transform_boxes(image.boxes)
 
     def _flipped(self, boxes: np.ndarray, aspect: float, random: np.random.Generator) -> Window:
-        return Window(flipped="flip" in self._names and random.random() < _FLIPPED)
+        return Window(flipped=self._flips and random.random() < _FLIPPED)
+
+    def _copy_paste(self, group: Sequence[Decoded], random: np.random.Generator) -> tuple[np.ndarray, Target]:
+        """The first image, with objects of the second on it; the paper finds that their edges need no blending."""
+        (pixels, target), (other, lent) = (self._single(image, random) for image in group)
+        chosen = random.random(len(lent.labels)) < _PASTED
+        chosen &= (lent.boxes[:, 2:] - lent.boxes[:, :2] >= TINY).all(1)  # what is dropped must not be seen
+        assert target.masks is not None and lent.masks is not None
+        pasted = lent.masks[chosen]
+        covered = np.asarray(pasted.any(0))
+        hidden = np.asarray((target.masks & covered).any((1, 2)))
+        masks = target.masks & ~covered
+        boxes = np.concatenate((fit_boxes(target.boxes, masks, hidden), lent.boxes[chosen]))
+        labels = np.concatenate((target.labels, lent.labels[chosen]))
+        pixels = np.where(covered[:, :, None], other, pixels)
+        return pixels, Target(UNLABELLED, boxes, labels, np.concatenate((masks, pasted)))
 
     def _mosaic(self, group: Sequence[Decoded], random: np.random.Generator) -> tuple[np.ndarray, Target]:
         height, width, _ = self.shape
