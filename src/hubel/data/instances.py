@@ -1,4 +1,4 @@
-"""Images with labelled objects, each with its own pixels, in any annotation format.
+"""Images with labelled objects, each with its own pixels, in any annotation format or as masks in images.
 
 Outlines may have holes and several parts. Objects that have a box and no outline or mask do not train, and what is
 found in their boxes counts neither as right nor as wrong, as with crowds. Objects whose outline lies outside their
@@ -18,10 +18,13 @@ import numpy as np
 from hubel import masks
 from hubel.console import count_of
 from hubel.data.annotated_images import read_annotated_images
+from hubel.data.annotations.api import detect_formats
 from hubel.data.annotations.records import AnnotatedImage, Annotation
 from hubel.data.file_listing import listing
+from hubel.data.instance_folder import is_instance_folder, read_instance_folder
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
+from hubel.fileio import check_exists
 
 _OUTSIDE = "have an outline outside their image"
 _EMPTY = "have an outline or a mask without any pixels"
@@ -32,9 +35,16 @@ _MAX_POINTS = 100_000  # of an object's outline; only forged ones have more
 def read_instances(path: str | Path, strict: bool = False) -> ImageDataset:
     """Read a data set whose objects have outlines or masks; samples have them as :attr:`Sample.shapes`.
 
+    Masks in images are read if the data set has such as tell objects apart, or nothing but masks
+    (:mod:`~hubel.data.instance_folder`), else labels of any annotation format.
+
     Raises :class:`DataError` as :func:`~hubel.data.annotated_images.read_annotated_images`, and if no object has an
     outline or a mask.
     """
+    path = Path(path)
+    check_exists(path)
+    if is_instance_folder(path, published=bool(path.is_dir() and detect_formats(path))):
+        return read_instance_folder(path, strict)
     shapes = _Shapes()
     found = read_annotated_images(path, strict, prepare=shapes)
     if not shapes.found:

@@ -36,6 +36,7 @@ _CITYSCAPES = {
     20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky", 24: "person", 25: "rider", 26: "car", 27: "truck",
     28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle",
 }  # fmt: skip
+_FIRST_OBJECT = 24  # humans and vehicles have the last ids
 _VOC_VOID = (224, 224, 192)
 
 
@@ -84,6 +85,11 @@ def read_mask_classes(root: Path) -> MaskClasses | None:
         message = f"{file} has {len(names):,} lines, and a mask has values from 0 to {IGNORE_INDEX - 1}"
         raise DataError(message, "merge some classes")
     return _mask_classes(names, colours)
+
+
+def cityscapes_objects() -> dict[int, str]:
+    """Cityscapes' classes of which single objects are labelled, by their id (Cordts et al. 2016, section 3.1)."""
+    return {id_: name for id_, name in _CITYSCAPES.items() if id_ >= _FIRST_OBJECT}
 
 
 def voc_classes() -> MaskClasses:

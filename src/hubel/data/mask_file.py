@@ -70,6 +70,26 @@ def read_class_map(path: Path, colours: Colours | None = None) -> np.ndarray:
         raise ImageError(f"{path} cannot be read: {error}", "copy or export the mask again") from error
 
 
+def read_object_ids(path: Path) -> np.ndarray:
+    """The value of every pixel, int32 (h, w), of an image whose values number objects, in 8 or 16 bits.
+
+    Raises :class:`ImageError` for colours and for what cannot be read.
+    """
+    try:
+        with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF")) as image:
+            values = np.asarray(image)
+            if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
+                values = values[..., 0]
+            if values.ndim != 2 or values.dtype.kind not in "uib":
+                message = f"{path} is not a mask of objects: its mode is {image.mode}, with colours"
+                raise ImageError(message, "save masks of one channel, in which the value of a pixel is its object's")
+            return values.astype(np.int32)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises whatever damaged bytes lead to
+        raise ImageError(f"{path} cannot be read: {error}", "copy or export the mask again") from error
+
+
 def _indices(path: Path, image: Image.Image) -> np.ndarray:
     mode = image.mode
     # Pillow spreads the values of fewer bits over 0 to 255.

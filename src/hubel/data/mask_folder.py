@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,9 @@ _LAYOUT = (
     "pass images/a.jpg and masks/a.png, both in train/ and val/ if it is split, and classes.txt beside them; or "
     "labels with outlines, such as a COCO file"
 )
-_IMAGE_TREES = frozenset({"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "leftimg8bit"})
+_IMAGE_TREES = frozenset(
+    {"images", "image", "imgs", "img", "jpegimages", "pngimages", "photos", "pictures", "leftimg8bit"}
+)
 MASK_TREES = frozenset({"masks", "mask", "gtfine", "gtcoarse"})
 """Names of folders whose images are masks."""
 
@@ -48,23 +50,25 @@ OTHER_TREES = frozenset(
 )
 """Names that other labels have too: their images are masks where somebody says that this is a data set of masks."""
 
-_OBJECT_TREES = frozenset({"segmentationobject"})  # masks that tell objects apart, not classes
+OBJECT_TREES = frozenset({"segmentationobject"})
+"""Those of Pascal VOC's masks that tell objects apart, not classes."""
+
 _LOSSLESS = frozenset({".png", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
 _SUFFIX = re.compile(r"[ _.\-](?:masks?|labels?|labelids|seg|segmentation|gt|annotation|l)$", re.IGNORECASE)
 _CITYSCAPES = re.compile(r"(?P<image>.+)_gt(?:Fine|Coarse)_(?P<kind>[A-Za-z]+)")
 _CITYSCAPES_IMAGE = "_leftImg8bit"
 _IDS, _TRAIN_IDS = "labelIds", "labelTrainIds"
-_ORDER = ("train", "val", "test")
+SPLIT_ORDER = ("train", "val", "test")
 
-_Key = tuple[str, ...]
+Key = tuple[str, ...]
 
 
 @dataclass
-class _Trees:
+class MaskTrees:
     """Images and masks by the place of their folders in both trees."""
 
-    images: dict[_Key, list[Path]] = field(default_factory=lambda: defaultdict(list))
-    masks: dict[_Key, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    images: dict[Key, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    masks: dict[Key, list[Path]] = field(default_factory=lambda: defaultdict(list))
     lossy: list[Path] = field(default_factory=list)  # masks in a format that changes values
 
 
@@ -72,9 +76,11 @@ def is_mask_folder(root: Path, mask_names: frozenset[str] = MASK_TREES) -> bool:
     """True if a folder has an image with a mask, in a folder that has one of these names."""
     if not root.is_dir():
         return False
-    trees = _find_trees(root, mask_names)
+    trees = find_trees(root, mask_names)
     return any(
-        _image_stem(image) in by_stem for key, by_stem in _by_stem(trees).items() for image in trees.images.get(key, ())
+        image_stem(image) in by_stem
+        for key, by_stem in masks_by_stem(trees).items()
+        for image in trees.images.get(key, ())
     )
 
 
@@ -84,24 +90,24 @@ def read_mask_folder(root: Path) -> ImageDataset:
     Raises :class:`DataError` if there are none, or classes.txt is missing or wrong.
     """
     root = Path(root)
-    trees = _Trees()
+    trees = MaskTrees()
     for names in (MASK_TREES, MASK_TREES | VOC_TREES, MASK_TREES | VOC_TREES | OTHER_TREES):
-        trees = _find_trees(root, names)
+        trees = find_trees(root, names)
         if trees.masks or trees.lossy:
             break
     warnings: list[str] = []
-    by_stem = _by_stem(trees)
+    by_stem = masks_by_stem(trees)
     found: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
     for key in sorted(trees.images):
-        if pairs := _with_masks(root, trees.images[key], by_stem.get(key, {}), warnings):
-            found[_split(key)] += pairs
+        if pairs := pair_images(root, trees.images[key], by_stem.get(key, {}), warnings):
+            found[split_of_key(key)] += pairs
     if not found:
         if trees.lossy:
             message = f"{trees.lossy[0]} is a JPEG, as all masks of {root}: it changes values near edges"
             raise DataError(message, "export the masks again as PNG")
         raise DataError(f"{root} has no images with masks", _LAYOUT)
     if set(found) == {"all"}:
-        found = _by_image_sets(found["all"], warnings)
+        found = by_image_sets(found["all"], warnings)
     if len(found) > 1 and (others := found.pop("all", [])):
         warnings.append(f"{root}: {len(others)} images are beside the splits and left out, the first {others[0][0]}")
     named = read_mask_classes(root)
@@ -110,7 +116,7 @@ def read_mask_folder(root: Path) -> ImageDataset:
         split: tuple(
             _sample(image, mask, classes if named else _of_mask(classes, mask)) for image, mask in found[split]
         )
-        for split in (*_ORDER, "all")
+        for split in (*SPLIT_ORDER, "all")
         if split in found
     }
     return ImageDataset(root, classes.names, splits, tuple(warnings))
@@ -145,7 +151,7 @@ def _kind(mask: Path) -> str:
     return match["kind"] if match else ""
 
 
-def _by_image_sets(pairs: list[tuple[Path, Path]], warnings: list[str]) -> dict[str, list[tuple[Path, Path]]]:
+def by_image_sets(pairs: list[tuple[Path, Path]], warnings: list[str]) -> dict[str, list[tuple[Path, Path]]]:
     """Images by the lists of Pascal VOC, ``ImageSets/Segmentation/train.txt``; in one split where there are none."""
     stems: dict[Path, dict[str, set[str]]] = {}
     found: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
@@ -179,17 +185,17 @@ def _image_sets(folder: Path) -> dict[str, set[str]]:
     return lists if "train" in lists and len(lists) > 1 else {}
 
 
-def _find_trees(root: Path, mask_names: frozenset[str]) -> _Trees:
-    """All images below a folder, by tree."""
-    trees = _Trees()
+def find_trees(root: Path, mask_names: frozenset[str], kinds: Collection[str] = ("", _IDS, _TRAIN_IDS)) -> MaskTrees:
+    """All images below a folder, by tree; of Cityscapes' masks those of some kinds."""
+    trees = MaskTrees()
     paths = [
         path
         for path in files_below(root)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name.casefold() not in _OBJECT_TREES
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name.casefold() not in OBJECT_TREES - mask_names
     ]
     inner = {folder for path in paths for folder in path.relative_to(root).parents} - {Path()}
     named = split_folders(inner)
-    places: dict[Path, tuple[bool, _Key]] = {}
+    places: dict[Path, tuple[bool, Key]] = {}
     for path in paths:
         suffix = path.suffix.lower()
         if path.parent not in places:
@@ -197,7 +203,7 @@ def _find_trees(root: Path, mask_names: frozenset[str]) -> _Trees:
         is_mask, key = places[path.parent]
         if not is_mask:
             trees.images[key].append(path)
-        elif _kind(path) not in ("", _IDS, _TRAIN_IDS):  # colours and objects
+        elif _kind(path) not in kinds:
             continue
         elif suffix in _LOSSLESS:
             trees.masks[key].append(path)
@@ -206,7 +212,7 @@ def _find_trees(root: Path, mask_names: frozenset[str]) -> _Trees:
     return trees
 
 
-def _place(folder: Path, mask_names: frozenset[str], named: Mapping[Path, str]) -> tuple[bool, _Key]:
+def _place(folder: Path, mask_names: frozenset[str], named: Mapping[Path, str]) -> tuple[bool, Key]:
     """Whether a folder is in a tree of masks, and its place there: folders without the tree's, a split by its name.
 
     ``named`` are folders that are splits beside others: ``birds_train`` and ``birds_test``.
@@ -229,15 +235,16 @@ def _place(folder: Path, mask_names: frozenset[str], named: Mapping[Path, str]) 
     return bool(is_mask), tuple(key)
 
 
-def _split(key: _Key) -> str:
-    return next((part for part in key if part in _ORDER), "all")
+def split_of_key(key: Key) -> str:
+    """The split that a place in the trees is of; ``"all"`` if it is of none."""
+    return next((part for part in key if part in SPLIT_ORDER), "all")
 
 
-def _by_stem(trees: _Trees) -> dict[_Key, dict[str, list[Path]]]:
+def masks_by_stem(trees: MaskTrees) -> dict[Key, dict[str, list[Path]]]:
     """The masks by place and by the stem of the image that they are of."""
-    found: dict[_Key, dict[str, list[Path]]] = {}
+    found: dict[Key, dict[str, list[Path]]] = {}
     for key, masks in trees.masks.items():
-        stems = {_image_stem(image) for image in trees.images.get(key, ())}
+        stems = {image_stem(image) for image in trees.images.get(key, ())}
         folded = {stem.casefold(): stem for stem in stems}
         by_stem = found[key] = defaultdict(list)
         for mask in masks:
@@ -254,7 +261,8 @@ def _stem(stem: str) -> str:
     return composed(stem)
 
 
-def _image_stem(image: Path) -> str:
+def image_stem(image: Path) -> str:
+    """What an image's mask is called, without a suffix."""
     return _stem(image.stem.removesuffix(_CITYSCAPES_IMAGE))
 
 
@@ -268,17 +276,17 @@ def _shorter(stem: str) -> Iterator[str]:
             yield _stem(Path(each).stem)
 
 
-def _with_masks(
+def pair_images(
     root: Path, images: list[Path], masks: dict[str, list[Path]], warnings: list[str]
 ) -> list[tuple[Path, Path]]:
     """The images of one folder of a tree that have one mask, which no other image has, with it."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for image in images:
-        by_stem[_image_stem(image)].append(image)
+        by_stem[image_stem(image)].append(image)
     pairs: list[tuple[Path, Path]] = []
     left_out: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        stem = _image_stem(image)
+        stem = image_stem(image)
         found = masks.get(stem, [])
         exact = [mask for mask in found if _stem(mask.stem) == stem or _kind(mask) == _TRAIN_IDS]
         chosen = exact if len(exact) == 1 else found
