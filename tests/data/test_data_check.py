@@ -106,6 +106,15 @@ def _afterwards(*changes: Callable[[Path], None]) -> Callable[[Planted], None]:
     return lambda planted: planted.afterwards.extend(changes)
 
 
+def _outline(box: tuple[float, ...], *polygons: tuple[float, ...]) -> Callable[[Planted], None]:
+    def plant(planted: Planted) -> None:
+        image = planted.images["train1.png"]
+        obj = Annotation(0, (box[0], box[1], box[2], box[3]), polygons=polygons)
+        planted.images["train1.png"] = replace(image, objects=(*(image.objects or ()), obj))
+
+    return plant
+
+
 def _boxes(*boxes: tuple[float, float, float, float], label: int = 0) -> Callable[[Planted], None]:
     return lambda planted: planted.put("train1.png", *boxes, label=label)
 
@@ -144,6 +153,14 @@ MISTAKES: dict[str, tuple[str, Callable[[Planted], None], list[Expected]]] = {
     "no width": ("voc", _boxes((30, 80, 30, 90)), [("degenerate", "train1.png", 4)]),
     "inside out": ("voc", _boxes((40, 80, 30, 90)), [("degenerate", "train1.png", 4)]),
     "outside": ("voc", _boxes((170, 10, 190, 30)), [("outside", "train1.png", 4)]),
+    "outline outside": (
+        "coco", _outline((70, 5, 90, 25), (170, 5, 190, 5, 190, 25)), [("outline-outside", "train1.png", 4)],
+    ),
+    "a line": ("coco", _outline((70, 5, 90, 25), (70, 5, 90, 25, 80, 15)), [("outline-empty", "train1.png", 4)]),
+    "outline elsewhere": (
+        "coco", _outline((70, 5, 90, 25), (85, 5, 110, 5, 110, 25)), [("outline-apart", "train1.png", 4)],
+    ),
+    "outline in its box": ("coco", _outline((70, 5, 90, 25), (70, 5, 90, 5, 90, 25, 70, 15)), []),
     "partly outside": ("coco", _boxes((140, 90, 170, 110)), [("partly-outside", "train1.png", 4)]),
     "a pixel outside is rounding": ("coco", _boxes((140, 90, 161, 110)), []),
     "twice": ("voc", _boxes((20, 30, 60, 70)), [("duplicate", "train1.png", 4)]),
@@ -391,6 +408,16 @@ def test_statistics(planted: Planted) -> None:
     assert numbers.per_image == {3: 7, 0: 1}
     assert numbers.by_size == {"small": 0, "medium": 21, "large": 0}
     assert sorted(set(numbers.aspects.round(3))) == [1.0, 1.143]
+    assert numbers.shapes_by_size is None
+
+
+def test_statistics_of_outlines_have_their_own_areas(planted: Planted) -> None:
+    triangle = (5.0, 5.0, 105.0, 5.0, 5.0, 105.0)  # 5000 pixels, and 10,000 of its box: medium, where the box is large
+    _outline((5, 5, 105, 105), triangle)(planted)
+    _outline((5, 5, 25, 25), (5, 5, 25, 5, 25, 25))(planted)
+    numbers = statistics(planted.dataset())
+    assert numbers.by_size["large"] == 1
+    assert numbers.shapes_by_size == {"small": 1, "medium": 1, "large": 0}
 
 
 def test_the_map_of_positions_counts_cells_one_by_one() -> None:

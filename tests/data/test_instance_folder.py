@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as reference
 
-from hubel.data.instances import read_instances
+from hubel.data.annotations import write_annotations
+from hubel.data.checks import check_data
+from hubel.data.checks.run import read_any
+from hubel.data.checks.statistics import statistics
+from hubel.data.instances import read_instances, read_labels
 from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError
 from labelled_sets import write_image
@@ -59,6 +63,10 @@ def test_a_mask_numbers_the_objects_as_in_pennfudanped(tmp_path: Path) -> None:
     first, second = data.splits["all"]
     assert data.classes == ("object",) and not data.warnings
     check(first, values, {1: 0, 2: 0})
+    assert check_data(tmp_path).errors == 0 and statistics(read_any(tmp_path)).splits["all"].objects == 2
+    write_annotations(read_labels(tmp_path), "coco", tmp_path / "coco")
+    (copy,) = (each for each in read_instances(tmp_path / "coco").splits["all"] if len(each.labels))
+    check(copy, values, {1: 0, 2: 0})
     assert len(second.labels) == 0 and second.shapes == ()
 
 

@@ -45,9 +45,10 @@ def convert(
     hubel data convert raccoon/ --to yolo --out raccoon-yolo
     hubel data convert via_project.json --to coco --out coco --images link
     """
-    from hubel.data.annotations import read_annotations, write_annotations
+    from hubel.data.annotations import write_annotations
+    from hubel.data.instances import read_labels
 
-    dataset = read_annotations(source, from_format)
+    dataset = read_labels(source, from_format)
     log_lines("note", dataset.warnings)
     losses = write_annotations(dataset, to, out, images)
     log_lines(f"not in {to}", losses)
@@ -222,7 +223,9 @@ def _print_statistics(numbers: Statistics) -> None:
     if images := sum(count for _, count in per_image):
         mean = sum(objects * count for objects, count in per_image) / images
         show(f"objects per labelled image: {per_image[0][0]:,} to {per_image[-1][0]:,}, mean {mean:.1f}")
-    show("boxes by COCO size: " + ", ".join(f"{count:,} {name}" for name, count in numbers.by_size.items()))
+    for what, counts_of in (("boxes", numbers.by_size), ("outlines and masks", numbers.shapes_by_size)):
+        if counts_of is not None:
+            show(f"{what} by COCO size: " + ", ".join(f"{count:,} {name}" for name, count in counts_of.items()))
     for name, values, digits in (
         ("width in pixels", numbers.sides[:, 0], ".0f"),
         ("height in pixels", numbers.sides[:, 1], ".0f"),

@@ -9,7 +9,7 @@ image's edge is cut off when it is drawn.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,11 +18,13 @@ import numpy as np
 from hubel import masks
 from hubel.console import count_of
 from hubel.data.annotated_images import read_annotated_images
-from hubel.data.annotations.api import detect_formats
-from hubel.data.annotations.records import AnnotatedImage, Annotation
+from hubel.data.annotations.api import detect_formats, read_annotations
+from hubel.data.annotations.reader import LabelFileError
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage, Annotation
 from hubel.data.file_listing import listing
 from hubel.data.instance_folder import is_instance_folder, read_instance_folder
-from hubel.data.samples import ImageDataset
+from hubel.data.mask_folder import MASK_TREES, VOC_TREES, is_mask_folder
+from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError
 from hubel.fileio import check_exists
 
@@ -51,6 +53,33 @@ def read_instances(path: str | Path, strict: bool = False) -> ImageDataset:
         message = f"{found.root} has {count_of(len(shapes.boxes), 'box')}, and no outlines or masks"
         raise DataError(message, "label outlines, or train a detector: --task detect")
     return replace(found, warnings=(*found.warnings, *shapes.warnings()))
+
+
+def is_unlabelled_instance_folder(path: Path) -> bool:
+    """True for a folder with masks of objects, which cannot be of classes, and without label files."""
+    if not path.is_dir() or detect_formats(path):
+        return False
+    return is_instance_folder(path, published=is_mask_folder(path, MASK_TREES | VOC_TREES))
+
+
+def read_labels(
+    path: str | Path, format: str | None = None, on_fault: Callable[[LabelFileError], None] | None = None
+) -> AnnotatedDataset:
+    """As :func:`~hubel.data.annotations.read_annotations`, or masks of objects where nothing else is labelled.
+
+    These are as if they were COCO's, which has a place for all that they say.
+    """
+    if format is not None or not is_unlabelled_instance_folder(Path(path)):
+        return read_annotations(path, format, on_fault)
+    found = read_instance_folder(Path(path))
+    splits = {split: tuple(map(_annotated, samples)) for split, samples in found.splits.items()}
+    return AnnotatedDataset(found.root, found.classes, splits, "coco", found.warnings)
+
+
+def _annotated(sample: Sample) -> AnnotatedImage:
+    rows = zip(sample.labels.tolist(), sample.boxes.tolist(), sample.masks(), sample.crowd.tolist(), strict=True)
+    objects = tuple(Annotation(label, (*box,), mask=mask, crowd=crowd) for label, box, mask, crowd in rows)
+    return AnnotatedImage(sample.path, sample.width, sample.height, objects, sample.path)
 
 
 @dataclass

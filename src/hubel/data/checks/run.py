@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubel.console import count_of
-from hubel.data.annotations import AnnotatedDataset, read_annotations
+from hubel.data.annotations import AnnotatedDataset
 from hubel.data.annotations.api import detect_formats
 from hubel.data.annotations.encodings import decode_text
 from hubel.data.annotations.reader import LabelFileError
@@ -18,9 +18,11 @@ from hubel.data.checks.boxes import box_findings
 from hubel.data.checks.classes import class_findings, imbalance_findings, likeness_findings
 from hubel.data.checks.findings import KINDS, Finding
 from hubel.data.checks.images import ImageInfo, Progress, identical_findings, scan_images, similar_findings
+from hubel.data.checks.shapes import shape_findings
 from hubel.data.checks.training_checks import SKEWED, Findings, check_class_folders
 from hubel.data.file_listing import listing
 from hubel.data.image_folder import read_class_folders
+from hubel.data.instances import is_unlabelled_instance_folder, read_labels
 from hubel.data.mask_folder import MASK_TREES, VOC_TREES, is_mask_folder
 from hubel.data.samples import ImageDataset
 from hubel.errors import DataError
@@ -30,14 +32,14 @@ from hubel.tables import Table, terminal_width
 def read_any(
     path: str | Path, format: str | None = None, on_fault: Callable[[LabelFileError], None] | None = None
 ) -> AnnotatedDataset | ImageDataset:
-    """Read annotations if there are any, else class folders; arguments as for ``read_annotations``.
+    """Read annotations if there are any, or masks of objects, else class folders; arguments as for `read_labels`.
 
     Raises:
         DataError: there is neither, or what there is cannot be read.
         UsageError: ``format`` does not exist.
     """
     path = Path(path)
-    if format is None and path.is_dir() and not detect_formats(path):
+    if format is None and path.is_dir() and not detect_formats(path) and not is_unlabelled_instance_folder(path):
         if is_mask_folder(path, MASK_TREES | VOC_TREES):
             message = f"{path} has images with masks, of which only hubel train and evaluate read the classes"
             raise DataError(message, "use hubel train --task segment, which names those that cannot be used")
@@ -45,7 +47,7 @@ def read_any(
             return read_class_folders(path)
         except DataError as error:
             raise no_format_error(path) from error
-    return read_annotations(path, format, on_fault)
+    return read_labels(path, format, on_fault)
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +135,8 @@ def _check_annotations(dataset: AnnotatedDataset, errors: list[LabelFileError], 
         *_unreadable(images, infos),
         *_label_files_without_image(dataset),
         *_unlabelled(dataset, {error.file.stem for error in errors}),
-        *box_findings(dataset, infos),
+        *(boxes := list(box_findings(dataset, infos))),
+        *shape_findings(dataset, {finding.image for finding in boxes if finding.object is None}),
         *class_findings(dataset),
         *copies,
         *_similar(readable, copies, infos),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hubel.data.annotations import AnnotatedDataset, AnnotatedImage
+from hubel.data.annotations.records import annotation_area
 from hubel.data.checks.boxes import has_area
 from hubel.data.checks.classes import object_counts
 from hubel.data.samples import ImageDataset
@@ -46,6 +47,7 @@ class Statistics:
         sides: (N, 2), their widths and heights in pixels.
         labels: (N,) their classes.
         has_boxes: false for class folders.
+        shape_areas: (M,), pixels of the objects that have an outline or a mask.
     """
 
     classes: tuple[str, ...]
@@ -55,6 +57,7 @@ class Statistics:
     sides: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     has_boxes: bool = True
+    shape_areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def positions(self) -> np.ndarray:
@@ -64,9 +67,12 @@ class Statistics:
     @property
     def by_size(self) -> dict[str, int]:
         """Number of objects by COCO's sizes, from the area of their boxes."""
-        areas = self.sides.prod(1)
-        small, large = int((areas < SMALL).sum()), int((areas >= MEDIUM).sum())
-        return {"small": small, "medium": len(areas) - small - large, "large": large}
+        return _by_size(self.sides.prod(1))
+
+    @property
+    def shapes_by_size(self) -> dict[str, int] | None:
+        """The same of outlines and masks, from their own areas, as COCO counts them; ``None`` without any."""
+        return _by_size(self.shape_areas) if len(self.shape_areas) else None
 
     @property
     def aspects(self) -> np.ndarray:
@@ -91,11 +97,17 @@ class Statistics:
             result |= {
                 "objects_per_picture": {str(number): self.per_image[number] for number in sorted(self.per_image)},
                 "by_size": self.by_size,
+                "shapes_by_size": self.shapes_by_size,
                 "width": quartiles(self.sides[:, 0]),
                 "height": quartiles(self.sides[:, 1]),
                 "aspect_ratio": quartiles(self.aspects),
             }
         return result
+
+
+def _by_size(areas: np.ndarray) -> dict[str, int]:
+    small, large = int((areas < SMALL).sum()), int((areas >= MEDIUM).sum())
+    return {"small": small, "medium": len(areas) - small - large, "large": large}
 
 
 def quartiles(values: np.ndarray) -> dict[str, float] | None:
@@ -122,7 +134,15 @@ def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
     boxes = table[:, :4] / table[:, [4, 5, 4, 5]]
     per_image = Counter(len(image.objects) for image in dataset.images() if image.objects is not None)
     sides, labels = table[:, 2:4] - table[:, :2], table[:, 6].astype(int)
-    return Statistics(dataset.classes, splits, dict(per_image), boxes, sides, labels)
+    shapes = [
+        annotation_area(obj)
+        for image in dataset.images()
+        for obj in image.objects or ()
+        if obj.mask is not None or obj.polygons
+    ]
+    return Statistics(
+        dataset.classes, splits, dict(per_image), boxes, sides, labels, shape_areas=np.array(shapes, float)
+    )
 
 
 def training_boxes(dataset: AnnotatedDataset | ImageDataset) -> np.ndarray:
