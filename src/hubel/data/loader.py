@@ -107,7 +107,7 @@ class BatchDataset(Dataset[Batch]):
     An image that cannot be read is left out of its batch: it was readable when the data were checked, and one file
     that has gone since must not end hours of training. A mosaic with such an image becomes a single image.
 
-    Crowds do not train. The random changes of an image are seeded from the run's seed, the epoch and the index. The
+    The random changes of an image are seeded from the run's seed, the epoch and the index. The
     cache keeps what ``transform.prepare`` gives, in the shapes of ``transform.cached_shape``. After the epoch
     ``combined_until``, no image is combined with others: a network that has learned from mosaics ends on images as it
     will see them (Ge et al. 2021, "YOLOX", arXiv 2107.08430, section 2.1).
@@ -121,7 +121,7 @@ class BatchDataset(Dataset[Batch]):
         cache: PixelCache | None = None,
         combined_until: int | None = None,
     ) -> None:
-        self.samples = [sample.select(~sample.crowd) if sample.crowd.any() else sample for sample in samples]
+        self.samples = samples
         self.transform = transform
         self.seed = seed
         self._cache = cache

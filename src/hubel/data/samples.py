@@ -61,7 +61,7 @@ class Sample:
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the upright image, inside it, of positive width and height.
         labels: int64 (M,), classes of the objects, from 0.
         crowd: bool (M,): a group of objects, or one to be ignored; finding it is neither right nor wrong, and it does
-            not train.
+            not train: neither as an object nor as background.
         difficult: bool (M,): hard to recognize, according to the annotator. It trains; Pascal VOC's scores skip it.
         areas: float32 (M,), pixels that each covers: as its file says, else of its mask, outline or box.
         shapes: outlines or masks of the objects, in order, not drawn yet; ``None`` where the task has no use for them.
@@ -180,12 +180,13 @@ class ImageDataset:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The labels of one image as a network sees it, crowds left out; what a task does not use is empty or ``None``.
+    """The labels of one image as a network sees it; what a task does not use is empty or ``None``.
 
     Attributes:
         label: the class of the whole image, from 0, or :data:`UNLABELLED`.
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the network's input, of positive width and height.
         labels: int64 (M,), classes of the objects, from 0; without boxes (0, 4) the class of the whole image.
+        ignored: float32 (I, 4), likewise: where crowds are, and objects to be ignored.
         masks: uint8 (M, H, W), 1 where an object is, in pixels of the network's input; each has some.
         class_map: uint8 (H, W), the class of every pixel, or :data:`IGNORE_INDEX`.
         image: uint8 (H', W', C), what the network should make of its input.
@@ -197,6 +198,7 @@ class Target:
     masks: np.ndarray | None = None
     class_map: np.ndarray | None = None
     image: np.ndarray | None = None
+    ignored: np.ndarray = field(default_factory=lambda: _NO_BOXES)
 
 
 @dataclass(frozen=True)

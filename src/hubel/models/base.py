@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.analysis.tracing import Tracing, outside_traces, to_meta
+from hubel.boxes import ioa
 from hubel.errors import ModelError
 from hubel.models.stages import Stages
 
@@ -330,6 +331,10 @@ class ClassificationHead(nn.Module):
         return scores
 
 
+IGNORED_IOA = 0.5
+"""Share of a box's area in an ignored region from which nothing is said of the box."""
+
+
 class ObjectTargets(NamedTuple):
     """Objects of one image.
 
@@ -337,10 +342,22 @@ class ObjectTargets(NamedTuple):
         boxes: float32 (M, 4), x1, y1, x2, y2 in pixels of the input, of positive width and height.
         labels: int64 (M,), classes from 0. Without boxes (0, 4) they are what is somewhere in the image, which networks
             with ``learns_image_labels`` learn from.
+        ignored: float32 (I, 4), regions whose objects are not told apart, such as crowds: what is found in them is
+            neither right nor wrong. ``None`` is none.
     """
 
     boxes: Tensor
     labels: Tensor
+    ignored: Tensor | None = None
+
+    def ignores(self, boxes: Tensor) -> Tensor:
+        """Which boxes (A, 4) a loss must not take for background, bool (A,): those that lie in an ignored region.
+
+        Half of their area has to, as in COCO's evaluation, which leaves out what is found there.
+        """
+        if self.ignored is None or not len(self.ignored):
+            return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+        return ioa(boxes.detach(), self.ignored.to(boxes.dtype)).amax(1) >= IGNORED_IOA
 
 
 @dataclass(frozen=True)

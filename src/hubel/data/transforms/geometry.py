@@ -52,6 +52,13 @@ class Window:
             moved = flip_boxes(moved, 1)
         return moved, kept
 
+    def transform_regions(self, boxes: np.ndarray) -> np.ndarray:
+        """As :meth:`transform_boxes`, but what is seen of every box stays, however little: (K, 4)."""
+        width, height = self.x2 - self.x1, self.y2 - self.y1
+        moved = ((boxes - (self.x1, self.y1, self.x1, self.y1)) / (width, height, width, height)).clip(0, 1)
+        moved = moved[(moved[:, 2:] > moved[:, :2]).all(1)]
+        return flip_boxes(moved, 1) if self.flipped else moved
+
 
 IDENTITY = Window()
 

@@ -123,7 +123,7 @@ class ObjectTransform(Transform):
         boxes, labels = target.boxes[kept].astype(np.float32), target.labels[kept]
         if target.label != UNLABELLED and not len(labels):  # the class is known, and no box
             labels = np.array([target.label], np.int64)
-        return pixels, Target(target.label, boxes, labels, masks, target.class_map)
+        return pixels, replace(target, boxes=boxes, labels=labels, masks=masks)
 
     def _single(self, image: Decoded, random: np.random.Generator) -> tuple[np.ndarray, Target]:
         window, boxes, kept = self._whole(image)
@@ -162,14 +162,14 @@ class ObjectTransform(Transform):
         boxes = np.concatenate((fit_boxes(target.boxes, masks, hidden), lent.boxes[chosen]))
         labels = np.concatenate((target.labels, lent.labels[chosen]))
         pixels = np.where(covered[:, :, None], other, pixels)
-        return pixels, Target(UNLABELLED, boxes, labels, np.concatenate((masks, pasted)))
+        return pixels, replace(target, boxes=boxes, labels=labels, masks=np.concatenate((masks, pasted)))
 
     def _mosaic(self, group: Sequence[Decoded], random: np.random.Generator) -> tuple[np.ndarray, Target]:
         height, width, _ = self.shape
         pixels = np.empty(self.shape, np.uint8)
         with_masks = all(image.shapes is not None for image in group)
         class_map = None if any(image.class_map is None for image in group) else np.empty((height, width), np.uint8)
-        boxes, labels, masks = [], [], []
+        boxes, labels, masks, ignored = [], [], [], []
         for image, (rows, columns) in zip(group, mosaic_cells(random, height, width), strict=True):
             down, across = rows.stop - rows.start, columns.stop - columns.start
             whole, seen, kept = self._whole(image)
@@ -180,7 +180,9 @@ class ObjectTransform(Transform):
             view = View(turn.compose(cell).compose(whole), down, across)
             part, target = self._drawn(image, view, seen, kept[still])
             pixels[rows, columns] = part
-            boxes.append(target.boxes + np.array([columns.start, rows.start] * 2))
+            corner = np.array([columns.start, rows.start] * 2, np.float32)
+            boxes.append(target.boxes + corner)
+            ignored.append(target.ignored + corner)
             labels.append(target.labels)
             if target.masks is not None and with_masks:
                 canvas = np.zeros((len(target.masks), height, width), target.masks.dtype)
@@ -189,12 +191,16 @@ class ObjectTransform(Transform):
             if class_map is not None and target.class_map is not None:
                 class_map[rows, columns] = target.class_map
         joined = np.concatenate(masks) if with_masks else None
-        return pixels, Target(UNLABELLED, np.concatenate(boxes), np.concatenate(labels), joined, class_map)
+        regions = np.concatenate(ignored)
+        objects = np.concatenate(boxes), np.concatenate(labels)
+        return pixels, Target(UNLABELLED, *objects, joined, class_map, ignored=regions)
 
     def _drawn(self, image: Decoded, view: View, boxes: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, Target]:
         """The view of an image; ``boxes`` are those of the objects ``kept``, in fractions of the view."""
         pixels = view.pixels(image.pixels, image.extent, self._background, self._filter)
-        scaled = boxes * (view.width, view.height, view.width, view.height)
+        size = (view.width, view.height, view.width, view.height)
+        scaled = boxes * size
+        ignored = (view.window.transform_regions(image.ignored) * size).astype(np.float32)
         masks = None
         if image.shapes is not None:
             whole = replace(view, window=view.window.compose(image.shown))
@@ -203,7 +209,7 @@ class ObjectTransform(Transform):
         class_map = None
         if image.class_map is not None:
             class_map = view.masks(image.class_map[None], fill=self._ignore_index)[0]
-        return pixels, Target(image.label, scaled, image.labels[kept], masks, class_map)
+        return pixels, Target(image.label, scaled, image.labels[kept], masks, class_map, ignored=ignored)
 
 
 class WindowSampler(Transform):
@@ -242,7 +248,8 @@ class WindowSampler(Transform):
                 boxes = (image.boxes - corner) * (self._window / span)
                 if window.flipped:
                     boxes = flip_boxes(boxes, self._window)
-                targets.append(Target(UNLABELLED, boxes.astype(np.float32), image.labels))
+                ignored = (window.transform_regions(image.ignored) * self._window).astype(np.float32)
+                targets.append(Target(UNLABELLED, boxes.astype(np.float32), image.labels, ignored=ignored))
         return np.stack(pixels), targets
 
     def cached_shape(self, width: int, height: int) -> tuple[int, int, int]:

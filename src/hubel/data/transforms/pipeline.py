@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -49,6 +49,7 @@ class Decoded:
         shapes: outlines or masks of the objects, in the whole image; ``None`` where they have none.
         size: width and height of the whole image, in whose pixels the outlines are.
         shown: the part of the whole image that the pixels show.
+        ignored: float64 (I, 4), regions to be ignored, as ``boxes``.
     """
 
     pixels: np.ndarray
@@ -60,6 +61,7 @@ class Decoded:
     shapes: tuple[Shape, ...] | None = None
     size: tuple[int, int] = (0, 0)
     shown: Window = IDENTITY
+    ignored: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
 
 
 class Transform(ABC):
@@ -142,21 +144,27 @@ class Transform(ABC):
     def decoded(self, pixels: np.ndarray, sample: Sample, class_map: np.ndarray | None = None) -> Decoded:
         """Pixels that :meth:`prepare` gave, with the sample's labels where they lie in them."""
         width, height = sample.width, sample.height
+        ignored = np.zeros((0, 4))
+        if sample.crowd.any():
+            ignored = sample.boxes[sample.crowd].astype(np.float64) / (width, height, width, height)
+            sample = sample.select(~sample.crowd)
         boxes, labels, shapes, window = sample.boxes.astype(np.float64), sample.labels, sample.shapes, IDENTITY
         extent: tuple[float, float] = (pixels.shape[1], pixels.shape[0])
         if self.crops and width:
             block = self._block(width, height)
             extent = width / block, height / block
-        if len(boxes) or class_map is not None:
+        if len(boxes) or len(ignored) or class_map is not None:
             boxes = boxes / (width, height, width, height)
             if not self.crops:
                 x1, y1, x2, y2 = self.preprocessing.crop_box(width, height)
                 window = Window(x1 / width, y1 / height, x2 / width, y2 / height)
                 boxes, kept = window.transform_boxes(boxes)
+                ignored = window.transform_regions(ignored)
                 labels, shapes = labels[kept], shapes and tuple(shapes[index] for index in kept.tolist())
                 view = View(window, *self.shape[:2])
                 class_map = None if class_map is None else view.masks(class_map[None], fill=IGNORE_INDEX)[0]
-        return Decoded(pixels, extent, boxes, labels, class_map, sample.label, shapes, (width, height), window)
+        size = (width, height)
+        return Decoded(pixels, extent, boxes, labels, class_map, sample.label, shapes, size, window, ignored)
 
     def _block(self, width: int, height: int) -> int:
         """Side of the blocks of pixels that are averaged: 1, 2, 4 or 8."""

@@ -27,16 +27,18 @@ def cell_losses(head: DetectionHead, raw: Tensor, truth: ObjectTargets, size: Si
 
     Of the centre in its cell and the square roots of the size, fractions of the image, and of the confidence, which is
     to be the IoU (1 without ``rescore``), for the boxes that are responsible for an object; of the confidence of all
-    others, which is to be 0; and, once a cell, of the class probabilities of cells with an object. Each times its
-    scale: the λ of the paper.
+    others in no ignored region, which is to be 0; and, once a cell, of the class probabilities of cells with an object.
+    Each times its scale: the λ of the paper.
     """
     with torch.no_grad():
-        found = _responsible(head, head.decode(raw[:, :4], size), truth.boxes, size)
+        predicted = head.decode(raw[:, :4], size)
+        found = _responsible(head, predicted, truth.boxes, size)
         pixels = raw.new_tensor([size[1], size[0]])
         centre, extent = (part / pixels for part in convert(truth.boxes[found.objects], "xyxy", "cxcywh").split(2, 1))
         wanted = torch.cat((centre * head.side - found.corners, extent.sqrt() if head.root else extent), 1)
         confidence = found.overlaps if head.rescore else torch.ones_like(found.overlaps)
         background = torch.ones_like(raw[:, 4])
+        background[truth.ignores(predicted)] = 0
         background[found.rows] = 0
     boxes, objectness, classes = raw[found.rows].split((4, 1, raw.shape[1] - 5), 1)
     if head.softmax:

@@ -26,8 +26,8 @@ def region_losses(
 
     Half the squared error of the centre in its cell (after the logistic) and of the raw size, times 2 - w · h; half
     that of objectness, which is to be the IoU of the predicted box (1 without ``rescore``), and 0 for boxes that
-    overlap no object by more than the section's ``thresh``; cross-entropy of the class, with a tree that of each group
-    on the way from it to the root.
+    overlap no object by more than the section's ``thresh``, and lie in no ignored region; cross-entropy of the class,
+    with a tree that of each group on the way from it to the root.
 
     Of an image whose classes are known, and no box, each teaches the box with the largest probability of it ("Joint
     classification and detection"), and nothing else is taught.
@@ -47,7 +47,7 @@ def region_losses(
         over = iou(predicted, truth.boxes).amax(1) > head.ignore if len(objects) else torch.zeros_like(cells[:, 0]) > 0
         wanted = torch.zeros_like(raw[:, 4])
         wanted[rows] = paired_iou(predicted[rows], truth.boxes[objects]) if head.rescore else 1.0
-        scale = head.noobject_scale * (~over).to(raw.dtype)
+        scale = head.noobject_scale * (~(over | truth.ignores(predicted))).to(raw.dtype)
         scale[rows] = head.object_scale
         position, extent = convert(truth.boxes[objects], "xyxy", "cxcywh").split(2, 1)
         inside = (position / head.stride - cells[rows]).clamp(0, 1)

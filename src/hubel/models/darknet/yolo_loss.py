@@ -25,7 +25,10 @@ _CLASS_THRESHOLD = 0.25  # probability of a class above which a box may be ignor
 
 
 def yolo_losses(head: YoloHead, raw: Tensor, truth: ObjectTargets, size: Size) -> dict[str, Tensor]:
-    """``"box"``, ``"objectness"`` and ``"class"`` of the boxes (A, 5 + classes) of one scale of one image."""
+    """``"box"``, ``"objectness"`` and ``"class"`` of the boxes (A, 5 + classes) of one scale of one image.
+
+    Boxes in ignored regions are not taught that there is nothing.
+    """
     boxes = raw[:, :4]
     with torch.no_grad():
         best = _best_overlaps(head, raw, truth.boxes, size)
@@ -36,6 +39,7 @@ def yolo_losses(head: YoloHead, raw: Tensor, truth: ObjectTargets, size: Size) -
             there[over] = best[over]
         else:
             counted[over] = 0
+        counted[truth.ignores(head.decode(boxes, size))] = 0
         there[rows], counted[rows] = 1, 1
     error = _error(head)
     objectness = (error(raw[:, 4], there) * counted).sum()

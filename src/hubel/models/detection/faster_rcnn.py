@@ -215,7 +215,7 @@ class FasterRCNN(Detector):
         """A sample of an image's proposals (P, 4) and objects, (regions, 4), with zeros where there are fewer."""
         regions = torch.cat((regions, objects.boxes.to(regions.dtype)))
         positive = match(regions, objects.boxes, POSITIVE, POSITIVE) >= 0
-        drawn = self._sampler.draw(positive, valid(regions) & ~positive)
+        drawn = self._sampler.draw(positive, valid(regions) & ~positive & ~objects.ignores(regions))
         filled = regions.new_zeros(self._sampler.count, 4)
         filled[: len(drawn)] = regions[drawn]
         return filled

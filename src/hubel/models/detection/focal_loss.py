@@ -12,10 +12,13 @@ def focal_loss(scores: Tensor, labels: Tensor, alpha: float, gamma: float) -> Te
 
     Args:
         scores: raw (..., classes).
-        labels: int64 (...): the class of an anchor's object; below 0 for background.
+        labels: int64 (...): the class of an anchor's object; -1 for background, -2 for neither, which has
+            no loss.
         alpha: weight of the anchors' own classes; all others have ``1 - alpha``.
         gamma: at 0 it is cross-entropy; the greater, the less do easy anchors count.
     """
+    if (neither := labels < -1).any():
+        scores, labels = scores[~neither], labels[~neither]
     own = labels >= 0
     answers = scores[own].gather(1, labels[own].unsqueeze(1))
     # The answer "no" everywhere, without a tensor of targets as large as the scores; then right it where it is "yes".

@@ -23,6 +23,9 @@ NEG_POS_RATIO = 3
 
 MATCHING_IOU = 0.5
 
+IGNORED = -1
+"""Label of an anchor in an ignored region that is not matched to an object."""
+
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 """Scale of the offsets; in the published code, not in the paper."""
 
@@ -92,7 +95,7 @@ def evenly_scaled(maps: int, smallest: float, largest: float) -> tuple[float, ..
 class Matches(NamedTuple):
     """Targets of the anchors of one image."""
 
-    labels: Tensor  # int64 (A,): 0 for background, else class + 1
+    labels: Tensor  # int64 (A,): 0 for background, else class + 1; IGNORED for neither
     objects: Tensor  # int64 (A,): index of the matched object; 0 for background
 
 
@@ -101,14 +104,14 @@ def match(anchors: Tensor, targets: ObjectTargets, earlier: bool = False) -> Mat
 
     "Matching strategy"; of two objects with the same best anchor the later one gets it, or the ``earlier``.
     """
+    background = torch.where(targets.ignores(anchors), IGNORED, 0)
     if not len(targets.boxes):
-        background = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
-        return Matches(background, background)
+        return Matches(background, torch.zeros_like(background))
     overlap = iou(targets.boxes, anchors)
     best, objects = overlap.max(0)
     for index, anchor in sorted(enumerate(overlap.argmax(1).tolist()), reverse=earlier):
         best[anchor], objects[anchor] = 1.0, index
-    return Matches(torch.where(best >= MATCHING_IOU, targets.labels[objects] + 1, 0), objects)
+    return Matches(torch.where(best >= MATCHING_IOU, targets.labels[objects] + 1, background), objects)
 
 
 def _softmax_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -132,16 +135,17 @@ def multibox_loss(
             default.
 
     Returns:
-        ``"class"``: that loss of the positive anchors and the hardest three times as many background ones;
+        ``"class"``: that loss of the positive anchors and the hardest three times as many background ones, of those
+        in no ignored region;
         ``"box"``: smooth L1 of the positive anchors' offsets.
     """
     matches = [match(anchors, each) for each in targets]
     labels = torch.stack([each.labels for each in matches])
     positive = labels > 0
-    losses = class_loss(scores.flatten(0, 1).float(), labels.flatten()).view_as(labels)
-    hardness = losses.detach().masked_fill(positive, -torch.inf)
+    losses = class_loss(scores.flatten(0, 1).float(), labels.flatten().clamp(min=0)).view_as(labels)
+    hardness = losses.detach().masked_fill(labels != 0, -torch.inf)
     rank = hardness.argsort(1, descending=True).argsort(1)
-    counted = positive | (rank < NEG_POS_RATIO * positive.sum(1, keepdim=True))
+    counted = positive | ((labels == 0) & (rank < NEG_POS_RATIO * positive.sum(1, keepdim=True)))
     box = [
         functional.smooth_l1_loss(
             predicted[own].float(), encode(target.boxes[matched.objects[own]], anchors[own], VARIANCES), reduction="sum"

@@ -45,7 +45,7 @@ POSITIVE_IOU = 0.5
 sizes to an octave, some window overlaps the square by about as much, wherever the object is."""
 
 NEGATIVE_IOU = 0.4
-"""A window that overlaps all squares by less is background. Between the two it is ignored."""
+"""A window that overlaps all squares by less is background. Between the two it is ignored, as in an ignored region."""
 
 IGNORE_INDEX = -1
 
@@ -209,13 +209,14 @@ class WindowTargets(NamedTuple):
 
 def assign_windows(windows: Tensor, targets: ObjectTargets) -> WindowTargets:
     """Targets of the windows (A, 4) of one image, whose objects may lie outside it."""
+    background = torch.where(targets.ignores(windows), IGNORE_INDEX, 0)
     if not len(targets.boxes):
-        return WindowTargets(windows.new_zeros(len(windows), dtype=torch.int64), torch.zeros_like(windows))
+        return WindowTargets(background, torch.zeros_like(windows))
     centre, sizes = convert(targets.boxes, "xyxy", "cxcywh").split(2, 1)
     half = sizes.prod(1, keepdim=True).sqrt() / 2
     overlap, objects = iou(torch.cat((centre - half, centre + half), 1), windows).max(0)
     positive = overlap >= POSITIVE_IOU
-    otherwise = torch.where(overlap < NEGATIVE_IOU, 0, IGNORE_INDEX)
+    otherwise = torch.where(overlap < NEGATIVE_IOU, background, IGNORE_INDEX)
     offsets = encode(targets.boxes[objects], windows, VARIANCES)
     return WindowTargets(torch.where(positive, targets.labels[objects] + 1, otherwise), offsets * positive[:, None])
 

@@ -37,6 +37,7 @@ class Assignment(NamedTuple):
     """Targets of the points of one image."""
 
     objects: Tensor  # int64 (A,): index of the object; -1 for background
+    ignored: Tensor  # bool (A,): in an ignored region, and without an object: neither
     quality: Tensor  # float32 (A,): the score that the object's class should have, 0..1; 0 for background
 
 
@@ -54,7 +55,8 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, targets: ObjectTargets
         points: x, y (A, 2), fine before coarse.
     """
     if not len(targets.boxes):
-        return Assignment(torch.full((len(boxes),), -1, device=boxes.device), boxes.new_zeros(len(boxes)))
+        nothing = torch.full((len(boxes),), -1, device=boxes.device)
+        return Assignment(nothing, targets.ignores(boxes), boxes.new_zeros(len(boxes)))
     overlap = iou(targets.boxes, boxes)
     metric = ALPHA * functional.logsigmoid(scores.T[targets.labels]) + BETA * overlap.clamp(min=_LEAST_IOU).log()
     metric = metric.masked_fill(~_candidates(points, targets.boxes), -torch.inf)
@@ -73,7 +75,7 @@ def assign(scores: Tensor, boxes: Tensor, points: Tensor, targets: ObjectTargets
     owner = objects[positive]
     quality = torch.zeros_like(most)
     quality[positive] = (metric[owner, positive] - highest[owner]).exp() * widest[owner]
-    return Assignment(objects, quality)
+    return Assignment(objects, targets.ignores(boxes) & ~positive, quality)
 
 
 def _candidates(points: Tensor, boxes: Tensor) -> Tensor:
@@ -99,8 +101,9 @@ def aligned_loss(
 
     Returns:
         ``"class"``: binary cross-entropy with the qualities q, times ``|q - p| ** GAMMA`` of the predicted probability
-        (equation 5); ``"box"``: 1 - generalized IoU, and ``"distribution"``: :func:`distribution_focal_loss`, both of
-        the points of objects, times their qualities.
+        (equation 5), of points whose boxes lie in no ignored region, or that have an object; ``"box"``: 1 - generalized
+        IoU, and ``"distribution"``: :func:`distribution_focal_loss`, both of the points of objects, times their
+        qualities.
     """
     from torchvision.ops import generalized_box_iou_loss  # takes a second to import
 
@@ -111,7 +114,7 @@ def aligned_loss(
     wanted = torch.zeros_like(scores)
     # Without any object all outputs have to stay in the graph; and a NaN anywhere has to show.
     box = distribution = 0 * distributions.sum()
-    for index, ((objects, weights), target) in enumerate(zip(assigned, targets, strict=True)):
+    for index, ((objects, _, weights), target) in enumerate(zip(assigned, targets, strict=True)):
         own = objects >= 0
         if not own.any():
             continue
@@ -122,7 +125,8 @@ def aligned_loss(
         distances = box_to_distances(matched, at)
         distribution = distribution + (weight * distribution_focal_loss(distributions[index, own], distances)).sum()
     cross_entropy = functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
-    focal = (wanted - scores.sigmoid()).abs() ** GAMMA * cross_entropy
+    counted = ~torch.stack([each.ignored for each in assigned])
+    focal = (wanted - scores.sigmoid()).abs() ** GAMMA * cross_entropy * counted[..., None]
     return {"class": focal.sum() / total, "box": box / total, "distribution": distribution / total}
 
 

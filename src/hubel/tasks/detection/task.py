@@ -111,9 +111,9 @@ class DetectionData(ObjectData):
             self.augmented = WindowSampler(metadata.preprocessing, side, config.augmentation)
 
     def targets(self, batch: Batch, device: torch.device, train: bool = True) -> DetectionTargets:
-        """All objects but crowds."""
+        """All objects; crowds, and objects to be ignored, are regions without a loss."""
         objects = [
-            ObjectTargets(torch.from_numpy(each.boxes).to(device), torch.from_numpy(each.labels).to(device))
+            ObjectTargets(*(torch.from_numpy(part).to(device) for part in (each.boxes, each.labels, each.ignored)))
             for each in batch.targets
         ]
         return DetectionTargets(objects, (batch.pixels.shape[2], batch.pixels.shape[3]))
@@ -140,7 +140,10 @@ def draw_size(size: tuple[int, int]) -> tuple[int, int]:
 def resized(images: Tensor, targets: DetectionTargets, size: tuple[int, int]) -> tuple[Tensor, DetectionTargets]:
     """Images (N, C, H, W) scaled to a height and width, and their boxes with them."""
     factors = images.new_tensor([size[1] / targets.size[1], size[0] / targets.size[0]]).repeat(2)
-    objects = [each._replace(boxes=each.boxes * factors) for each in targets.objects]
+    objects = [
+        each._replace(boxes=each.boxes * factors, ignored=None if each.ignored is None else each.ignored * factors)
+        for each in targets.objects
+    ]
     return functional.interpolate(images, size, mode="bilinear"), DetectionTargets(objects, size)
 
 

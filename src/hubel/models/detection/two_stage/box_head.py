@@ -71,7 +71,7 @@ def box_loss(
     """The two terms of equation 1, each a sum over the regions of the batch divided by their number.
 
     Args:
-        proposals: (N, P, 4); those without an area do not count.
+        proposals: (N, P, 4); those without an area do not count, nor do those of no object in ignored regions.
         scores: raw (N, P, 1 + classes), background first.
         offsets: (N, P, classes, 4).
         sampler: each proposal counts as much as it is likely to be drawn; ``None``: they are drawn already, and all
@@ -83,8 +83,10 @@ def box_loss(
     classes, box, total = [], [0 * offsets.sum()], []
     for regions, raw, moved, target in zip(proposals, scores, offsets, targets, strict=True):
         matched = match(regions, target.boxes, POSITIVE, POSITIVE)
-        positive, exists = matched >= 0, valid(regions)
-        weights = exists.float() if sampler is None else sampler.weights(positive, exists & ~positive, random=False)
+        positive = matched >= 0
+        negative = valid(regions) & ~positive & ~target.ignores(regions)
+        counted = valid(regions) & (positive | negative)
+        weights = counted.float() if sampler is None else sampler.weights(positive, negative, random=False)
         labels = torch.zeros_like(matched)
         labels[positive] = target.labels[matched[positive]] + 1
         classes.append((weights * functional.cross_entropy(raw, labels, reduction="none")).sum())

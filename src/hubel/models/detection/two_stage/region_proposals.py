@@ -73,7 +73,8 @@ def proposal_loss(
     for scores, moved, target in zip(objectness, offsets, targets, strict=True):
         matched = match(anchors, target.boxes, POSITIVE, NEGATIVE, best_too=True)
         positive = matched >= 0
-        weights = SAMPLER.weights(positive, matched == BACKGROUND, random)
+        negative = (matched == BACKGROUND) & ~target.ignores(anchors)
+        weights = SAMPLER.weights(positive, negative, random)
         cross_entropy = functional.binary_cross_entropy_with_logits(scores, positive.float(), reduction="none")
         classes.append((weights * cross_entropy).sum())
         total.append(weights.sum())
