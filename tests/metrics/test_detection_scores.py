@@ -15,9 +15,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hubel.errors import DataError
+from hubel.metrics.box_matches import IGNORED, UNMATCHED, match_boxes
 from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.confidence import THRESHOLDS
-from hubel.metrics.detection import IGNORED, UNMATCHED, match_boxes, score_detection, scores_table, worst_images
+from hubel.metrics.detection import score_detection, scores_table, worst_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
 

@@ -13,7 +13,7 @@ from hubel.drawing import BoxLabel, draw_boxes
 from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, score_detection
 from hubel.reports import TrainingReport, write_report
-from hubel.tasks.detection.report import KINDS, REPORT, detection_mistakes, precision_recall
+from hubel.tasks.detection.report import KINDS, REPORT, cost_of_errors, detection_mistakes, precision_recall
 from report_pages import NASTY, Page
 
 CLASSES = ("cat", "dog", NASTY[0])
@@ -56,6 +56,7 @@ def test_the_headline_counts_what_was_found(page: tuple[Path, Page]) -> None:
     assert "F1, the harmonic mean of precision and recall, is highest at a confidence of 0.86: 0.762" in text
     assert "hubel predict --conf 0.86" in text
     assert "slightly optimistic" in text
+    assert "What costs most are boxes on objects of another class: without them, AP50 would be " in text
 
 
 def test_all_figures_appear(page: tuple[Path, Page], scores: DetectionScores) -> None:
@@ -73,7 +74,7 @@ def test_all_figures_appear(page: tuple[Path, Page], scores: DetectionScores) ->
 def test_each_loss_has_its_curve_and_what_was_not_measured_none(page: tuple[Path, Page]) -> None:
     names = {path.stem for path in (page[0] / "figures").iterdir()}
     curves = {"curve_loss", "curve_class_loss", "curve_box_loss", "curve_AP50"}
-    assert names == curves | {"precision_recall_val", "f1_val", "confidence_val", "confusion_val"}
+    assert names == curves | {"precision_recall_val", "f1_val", "confidence_val", "confusion_val", "errors_val"}
     embedded = page[1].images()
     assert all((page[0] / "figures" / f"{name}.png").read_bytes() in embedded for name in names)
 
@@ -117,6 +118,16 @@ def test_curves_are_the_precision_and_their_mean() -> None:
     assert set(lines) == {NASTY[2], "dog", "mean of the classes"}
     np.testing.assert_allclose(lines["dog"], np.linspace(0.8, 0.2, 101))
     np.testing.assert_allclose(lines["mean of the classes"], np.linspace(0.9, 0.35, 101))
+
+
+def test_mistakes_have_their_costs(scores: DetectionScores) -> None:
+    axes = cost_of_errors(scores.errors).axes[0]
+    lengths = [bar.get_width() for bar in axes.patches]
+    assert lengths == list(scores.errors.costs.values())
+    assert [text.get_text().split() for text in axes.texts] == [
+        [f"+{cost:.3f}", f"({count})"] for cost, count in zip(lengths, scores.errors.counts.values(), strict=True)
+    ]
+    assert list(scores.errors.counts.values()) == [1, 0, 0, 0, 1, 1]
 
 
 def test_many_classes_list_what_is_taken_for_what(tmp_path: Path) -> None:

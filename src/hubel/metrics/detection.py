@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hubel.boxes import ioa, iou
 from hubel.errors import DataError
+from hubel.metrics.box_matches import BoxMatches, match_boxes
 from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
 from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves, ScoredBoxes, confidence_curves, fraction
-
-SCORE_THRESHOLD = 0.25
-"""Minimum score of boxes that are shown to users and count in the confusion matrix."""
-
-IOU_THRESHOLD = 0.5
-"""Minimum IoU of a match."""
+from hubel.metrics.detection_errors import DetectionErrors, image_errors, summarize_errors
 
 METRICS = {
     "AP50": "AP50",
@@ -29,67 +24,7 @@ METRICS = {
 }
 """Labels of the metrics in tables, by name."""
 
-UNMATCHED, IGNORED = -1, -2
-
 _MISS_WEIGHT = 0.5  # of a missed object in the error of an image: that of a wrong box of medium confidence
-
-
-@dataclass(frozen=True)
-class BoxMatches:
-    """Matches of the predicted boxes of an image with its objects.
-
-    Attributes:
-        objects: (F,), index of the object that each box is matched with; :data:`UNMATCHED`; or :data:`IGNORED` for
-            boxes below the score threshold and those within a crowd of their class. Objects are matched once.
-        right: indices of the boxes matched with an object of their class, in order of score.
-        wrong: indices of the boxes that are unmatched or matched with another class, in order of score.
-        missed: indices of the unmatched objects, crowds excluded.
-    """
-
-    objects: np.ndarray
-    right: np.ndarray
-    wrong: np.ndarray
-    missed: np.ndarray
-
-
-def match_boxes(
-    truth: GroundTruth, predicted: PredictedObjects, score_threshold: float = SCORE_THRESHOLD
-) -> BoxMatches:
-    """Match the boxes of an image that reach a score, in order of score.
-
-    A box is matched with the unmatched object that it overlaps most: first among those of its class, as in COCO, so
-    that the correct boxes are the same as there; then the remaining boxes with the remaining objects.
-    """
-    crowd = np.zeros(len(truth.labels), bool) if truth.crowd is None else np.asarray(truth.crowd, bool)
-    scores = np.asarray(predicted.scores)
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= score_threshold]
-    objects = np.full(len(scores), IGNORED)
-    objects[order] = UNMATCHED
-    boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))
-    overlap = iou(boxes, true_boxes)
-    overlap[:, crowd] = 0
-    same = np.asarray(predicted.labels)[:, None] == np.asarray(truth.labels)[None]
-    _match(objects, np.where(same, overlap, 0), order)
-    in_crowd = np.where(same & crowd[None], ioa(boxes, true_boxes), 0).max(1, initial=0) >= IOU_THRESHOLD
-    objects[in_crowd & (objects == UNMATCHED)] = IGNORED
-    _match(objects, overlap, order)
-    right = np.array([index >= 0 and same[box, index] for box, index in enumerate(objects)], bool)
-    wrong = ~right & (objects != IGNORED)
-    return BoxMatches(objects, order[right[order]], order[wrong[order]], np.setdiff1d(np.flatnonzero(~crowd), objects))
-
-
-def _match(objects: np.ndarray, overlap: np.ndarray, order: np.ndarray) -> None:
-    """Match the unmatched boxes, in place."""
-    free = np.ones(overlap.shape[1], bool)
-    free[objects[objects >= 0]] = False
-    # Most boxes overlap no object enough: they need no turn in the loop.
-    near = overlap.max(1, initial=0) >= IOU_THRESHOLD
-    for box in order[(objects[order] == UNMATCHED) & near[order]]:
-        candidates = np.where(free, overlap[box], 0)
-        if candidates.max(initial=0) >= IOU_THRESHOLD:
-            objects[box] = candidates.argmax()
-            free[objects[box]] = False
 
 
 @dataclass(frozen=True)
@@ -125,11 +60,12 @@ class DetectionScores:
     Attributes:
         coco: COCO's metrics, of boxes of any score.
         images: number of images.
-        confusion: counts (classes + 1, classes + 1) of boxes from :data:`SCORE_THRESHOLD` on, matched by
-            :func:`match_boxes`: rows are the truth, columns predictions. The last row counts false positives, the last
-            column missed objects.
+        confusion: counts (classes + 1, classes + 1) of boxes from :data:`~.box_matches.SCORE_THRESHOLD` on, matched by
+            :func:`~.box_matches.match_boxes`: rows are the truth, columns predictions. The last row counts false
+            positives, the last column missed objects.
         class_images: (classes,), images with an object of each class, crowds excluded.
         curves: precision, recall and F1 over the confidence from which boxes count, at IoU 0.5.
+        errors: what was lost where, of boxes of any score.
     """
 
     coco: CocoScores
@@ -138,6 +74,7 @@ class DetectionScores:
     confusion: np.ndarray = field(repr=False)
     class_images: np.ndarray = field(repr=False)
     curves: ConfidenceCurves = field(repr=False)
+    errors: DetectionErrors = field(repr=False)
 
     @property
     def right(self) -> np.ndarray:
@@ -211,7 +148,7 @@ def score_detection(
     evaluator = CocoEvaluator(classes)
     confusion = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
     class_images = np.zeros(len(classes), np.int64)
-    boxes_of_any_score = []
+    boxes_of_any_score, errors = [], []
     for truth, predicted in zip(truths, predictions, strict=True):
         evaluator.update(truth, predicted)
         matches = match_boxes(truth, predicted)
@@ -220,18 +157,20 @@ def score_detection(
             found = np.asarray(predicted.labels, np.int64)[boxes]
             np.add.at(confusion, (true_labels[matches.objects[boxes]], found), 1)
         np.add.at(confusion, (true_labels[matches.missed], len(classes)), 1)
-        boxes_of_any_score.append(_scored_boxes(truth, predicted))
+        of_any_score = match_boxes(truth, predicted, score_threshold=0)
+        boxes_of_any_score.append(_scored_boxes(predicted, of_any_score))
+        errors.append(image_errors(truth, predicted, of_any_score))
         single = np.ones(len(truth.labels), bool) if truth.crowd is None else ~np.asarray(truth.crowd, bool)
         class_images[np.unique(np.asarray(truth.labels, np.int64)[single])] += 1
     curves = confidence_curves(
         ScoredBoxes(*map(np.concatenate, zip(*boxes_of_any_score, strict=True))), confusion[:-1].sum(1)
     )
-    return DetectionScores(evaluator.compute(), len(truths), tuple(classes), confusion, class_images, curves)
+    lost = summarize_errors(errors, len(classes))
+    return DetectionScores(evaluator.compute(), len(truths), tuple(classes), confusion, class_images, curves, lost)
 
 
-def _scored_boxes(truth: GroundTruth, predicted: PredictedObjects) -> ScoredBoxes:
-    """All boxes of an image but those within crowds."""
-    matches = match_boxes(truth, predicted, score_threshold=0)
+def _scored_boxes(predicted: PredictedObjects, matches: BoxMatches) -> ScoredBoxes:
+    """All boxes of an image but those within crowds, of their matches."""
     counted = np.concatenate((matches.right, matches.wrong)).astype(np.int64)
     scores, labels = np.asarray(predicted.scores, np.float64), np.asarray(predicted.labels, np.int64)
     return ScoredBoxes(scores[counted], labels[counted], np.arange(len(counted)) < len(matches.right))

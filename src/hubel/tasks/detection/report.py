@@ -13,9 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hubel.drawing import BoxLabel
+from hubel.metrics.box_matches import SCORE_THRESHOLD
 from hubel.metrics.coco import RECALL_STEPS, GroundTruth, PredictedObjects
 from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves
-from hubel.metrics.detection import SCORE_THRESHOLD, DetectionScores, WorstImage, worst_images
+from hubel.metrics.detection import DetectionScores, WorstImage, worst_images
+from hubel.metrics.detection_errors import KINDS as ERROR_KINDS
+from hubel.metrics.detection_errors import DetectionErrors
 from hubel.reports import figures
 from hubel.reports.report_data import DetectionMistake, TaskReport
 from hubel.tasks.classification.report import confusion_section
@@ -37,6 +40,17 @@ KINDS = (
 """Kinds of boxes on the images: red, green, blue; whether the line is dashed; meaning."""
 
 _BACKGROUND = "background"
+
+ERRORS = {
+    "classification": ("wrong class", "boxes on objects of another class"),
+    "localization": ("inaccurate box", "boxes of the right class that overlap an object by less than half"),
+    "both": ("both", "inaccurate boxes of another class"),
+    "duplicate": ("duplicate", "second boxes of an object"),
+    "background": ("background", "boxes where no object is"),
+    "missed": ("missed", "objects that no box is near"),
+}
+"""Names of the kinds of mistakes in figures and in sentences."""
+
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8d97a5", "#7a4b00")
 _LINES = ("solid", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 
@@ -46,6 +60,7 @@ def _charts(scores: DetectionScores) -> Iterator[tuple[str, Figure]]:
     yield "f1", f1_over_confidence(scores.curves, scores.classes)
     yield "confidence", precision_and_recall_over_confidence(scores.curves)
     yield "confusion", figures.confusion_matrix(scores.confusion, [*scores.classes, _BACKGROUND])
+    yield "errors", cost_of_errors(scores.errors)
 
 
 def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
@@ -69,6 +84,12 @@ def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
             f"F1, the harmonic mean of precision and recall, is highest at a confidence of {scores.best_confidence:g}: "
             f"{scores.best_f1:.3f}, the mean of the classes. A good choice for hubel predict --conf "
             f"{scores.best_confidence:g} where false positives and missed objects are equally bad."
+        )
+    if (kind := scores.errors.most_costly) is not None:
+        errors = scores.errors
+        yield (
+            f"What costs most are {ERRORS[kind][1]}: without them, AP50 would be "
+            f"{errors.AP50 + errors.costs[kind]:.3f} instead of {errors.AP50:.3f}."
         )
     few = [f"{name} ({count})" for name, count in zip(scores.classes, scores.objects, strict=True) if 0 < count < FEW]
     if few:
@@ -126,6 +147,19 @@ def precision_and_recall_over_confidence(curves: ConfidenceCurves) -> Figure:
     if curves.best is not None:
         _threshold_lines(axes, curves)
     _legend(figure, axes)
+    return figure
+
+
+def cost_of_errors(errors: DetectionErrors) -> Figure:
+    """By how much AP50 would rise without each kind of mistakes, and how many there are."""
+    figure, axes = figures.styled_figure(5.6, 2.6)
+    costs = [errors.costs[kind] for kind in ERROR_KINDS]
+    bars = axes.barh([ERRORS[kind][0] for kind in ERROR_KINDS], costs, color=figures.BLUE, height=0.62)
+    words = [f" +{cost:.3f}  ({errors.counts[kind]:,})" for kind, cost in zip(ERROR_KINDS, costs, strict=True)]
+    axes.bar_label(bars, words, fontsize=9, color=figures.INK)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set(xlim=(0, 1.35 * max(costs) or 1), xlabel="AP50 that it costs")
     return figure
 
 
