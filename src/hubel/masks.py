@@ -249,16 +249,21 @@ def _rasterize(polygons: Iterable[Sequence[float]], height: int, width: int) -> 
 def _filled(polygons: Iterable[Sequence[float]], height: int, width: int) -> dict[str, Any] | None:
     """Pixels inside any polygon as the library's run lengths; ``None`` without polygons."""
     flat = [list(map(float, polygon)) for polygon in polygons]
-    for polygon in flat:
-        points = np.asarray(polygon).reshape(-1, 2)
-        if np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() > _MAX_OUTLINE:
-            raise ValueError("an outline is millions of pixels long")
+    check_outlines(flat)
     if not flat:
         return None
     coco = _coco()
     found = coco.frPyObjects(flat, height, width)
     rle: dict[str, Any] = found[0] if len(found) == 1 else coco.merge(found)
     return rle
+
+
+def check_outlines(polygons: Iterable[Sequence[float]]) -> None:
+    """Raise :class:`ValueError` for outlines too long to be those of objects, which would take hours to rasterize."""
+    for polygon in polygons:
+        points = np.asarray(polygon).reshape(-1, 2)
+        if np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() > _MAX_OUTLINE:
+            raise ValueError("an outline is millions of pixels long")
 
 
 def check_size(height: int, width: int) -> None:

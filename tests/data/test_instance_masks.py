@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,17 @@ def test_a_box_that_is_cut_becomes_that_of_what_is_left(tmp_path: Path) -> None:
     boxes = np.array([[10, 10, 80, 45], [10.5, 10.25, 80, 44.5]])
     fitted = fit_cut_boxes(boxes, masks)
     assert fitted.tolist() == [[10, 10, 20, 45], [10.5, 10.25, 80, 44.5]]
+
+
+@pytest.mark.parametrize("shape", [(3, 13, 7), (0, 5, 5), None])
+def test_masks_come_from_a_worker_as_they_are(shape: tuple[int, ...] | None) -> None:
+    masks = None if shape is None else np.random.default_rng(0).integers(0, 2, shape, np.uint8)
+    there = pickle.loads(pickle.dumps(Target(4, masks=masks)))  # noqa: S301 – as workers send it
+    assert there.label == 4
+    if masks is None:
+        assert there.masks is None
+    else:
+        assert there.masks.dtype == np.uint8 and np.array_equal(there.masks, masks)
 
 
 def test_three_hundred_objects(tmp_path: Path) -> None:

@@ -154,6 +154,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"segmentation": [[0, 0, 1e7, 0, 1e7, 1e7]], "bbox": [4, 4, 9, 9]},
         "1 objects have an outline of more than twice the size",
     ),
+    "far too long": (
+        {"segmentation": [[0, 0, 60, 40] * 60_000], "bbox": [4, 4, 9, 9]},
+        "1 objects have an outline that is millions of pixels long",
+    ),
 }
 
 

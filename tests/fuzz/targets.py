@@ -16,10 +16,13 @@ from hubel.data.agreement.ratings import read_ratings
 from hubel.data.annotations import read_annotations, write_annotations
 from hubel.data.annotations.registry import FORMAT_NAMES
 from hubel.data.image_io import read_image, read_reduced, read_size
+from hubel.data.instances import read_instances
 from hubel.data.mask_file import read_class_map
 from hubel.data.mask_folder import read_mask_folder
 from hubel.data.mot import read_mot_text
 from hubel.data.object_masks import read_object_masks
+from hubel.data.transforms.geometry import View, Window
+from hubel.data.transforms.shapes import draw_shapes
 from hubel.data.video_reader import video_frames, video_length
 from hubel.errors import HubelError
 from labelled_sets import small_set
@@ -40,6 +43,12 @@ def _labels(name: str) -> Target:
             for sample in (each for split in read_object_masks(root).splits.values() for each in split):
                 assert sample.class_map is not None
                 sample.class_map.read()
+        with contextlib.suppress(HubelError):
+            for sample in (each for split in read_instances(root).splits.values() for each in split):
+                assert sample.shapes is not None and len(sample.shapes) == len(sample.boxes)
+                if sample.width and sample.height:
+                    sample.masks()
+                    draw_shapes(sample.shapes, sample.width, sample.height, View(Window(0.2, -0.3, 0.9, 2), 40, 32))
         if faults:
             raise faults[0]
 

@@ -31,7 +31,8 @@ from hubel.fileio import check_exists
 _OUTSIDE = "have an outline outside their image"
 _EMPTY = "have an outline or a mask without any pixels"
 _TOO_LARGE = "have an outline of more than twice the size of their image (pixels for fractions?)"
-_MAX_POINTS = 100_000  # of an object's outline; only forged ones have more
+_TOO_LONG = "have an outline that is millions of pixels long"
+_OTHER_SIZE = "have a mask of another size than their image"
 
 
 def read_instances(path: str | Path, strict: bool = False) -> ImageDataset:
@@ -113,16 +114,20 @@ class _Shapes:
 
 def _fault(image: AnnotatedImage, obj: Annotation) -> str | None:
     """Why the shape of an object cannot be used."""
-    if obj.mask is not None:
-        return None if masks.mask_area(obj.mask) else _EMPTY
-    if sum(map(len, obj.polygons)) > 2 * _MAX_POINTS:
-        return f"have an outline of more than {_MAX_POINTS:,} points"
     if not (image.width and image.height):  # the image cannot be read
         return None
+    if obj.mask is not None:
+        if (obj.mask.width, obj.mask.height) != (image.width, image.height):
+            return _OTHER_SIZE
+        return None if masks.mask_area(obj.mask) else _EMPTY
     points = np.concatenate([np.asarray(each, float).reshape(-1, 2) for each in obj.polygons])
     low, high, size = points.min(0), points.max(0), np.array([image.width, image.height])
     if (high - low > 2 * size).any():
         return _TOO_LARGE
     if (low >= size).any() or (high <= 0).any():
         return _OUTSIDE
+    try:
+        masks.check_outlines((*obj.polygons, *obj.holes))
+    except ValueError:
+        return _TOO_LONG
     return None if any(map(masks.polygon_area, obj.polygons)) else _EMPTY

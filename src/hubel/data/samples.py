@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -199,6 +200,19 @@ class Target:
     class_map: np.ndarray | None = None
     image: np.ndarray | None = None
     ignored: np.ndarray = field(default_factory=lambda: _NO_BOXES)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # From a worker, masks come as bits: as bytes they would take longer to hand over than to draw.
+        state = dict(vars(self))
+        if self.masks is not None:
+            state["masks"] = self.masks.shape, np.packbits(self.masks)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["masks"] is not None:
+            shape, bits = state["masks"]
+            state["masks"] = np.unpackbits(bits, count=math.prod(shape)).reshape(shape)
+        vars(self).update(state)
 
 
 @dataclass(frozen=True)
