@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -432,7 +433,7 @@ def textured() -> np.ndarray:
 
 
 def test_the_sheet_shows_boxes_in_the_colours_of_their_classes(tmp_path: Path) -> None:
-    samples = scenes(tmp_path, 5)
+    samples = [replace(sample, shapes=None) for sample in scenes(tmp_path, 5)]
     samples[2].path.write_bytes(b"gone")
     large = Preprocessing(240, 320, resize="stretch")  # of which boxes are drawn without enlarging it
     plain, changed = ObjectTransform(large), ObjectTransform(large, ["flip", "color"])
@@ -448,6 +449,20 @@ def test_the_sheet_shows_boxes_in_the_colours_of_their_classes(tmp_path: Path) -
                 for mirror in mirrored
             ]
             assert any(colours == [list(colour_of(int(sample.labels[0])))] * 4 for colours in found)
+
+
+def test_the_sheet_shows_masks_where_objects_have_them(tmp_path: Path) -> None:
+    Image.fromarray(np.full((240, 320, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    triangle = Outline(((20.0, 20.0, 300.0, 20.0, 20.0, 220.0),))
+    box, flags = np.array([[20, 20, 300, 220]], np.float32), np.zeros(1, bool)
+    sample = Sample(
+        tmp_path / "a.png", UNLABELLED, 320, 240, box, np.array([3]), flags, flags, np.ones(1), shapes=(triangle,)
+    )
+    plain = ObjectTransform(Preprocessing(240, 320, resize="stretch"))
+    ((shown, *_),) = (each.augmented for each in augmentation_preview([sample], plain, plain, seed=0))
+    mixed = 0.55 * 90 + 0.45 * np.array(colour_of(3))
+    np.testing.assert_allclose(shown[60, 60], mixed, atol=2)
+    assert shown[200, 280].tolist() == shown[8, 8].tolist() == [90] * 3  # in the box, and beside it
 
 
 @pytest.mark.parametrize("names", [(), ("flip",), ("zoom", "flip"), ("scale", "crop"), ("mosaic", "flip")])
