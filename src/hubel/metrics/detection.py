@@ -13,6 +13,7 @@ from hubel.metrics.box_matches import BoxMatches, match_boxes
 from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
 from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves, ScoredBoxes, confidence_curves, fraction
 from hubel.metrics.detection_errors import DetectionErrors, image_errors, summarize_errors
+from hubel.metrics.proposal_recall import ProposalRecall
 
 METRICS = {
     "AP50": "AP50",
@@ -66,6 +67,7 @@ class DetectionScores:
         class_images: (classes,), images with an object of each class, crowds excluded.
         curves: precision, recall and F1 over the confidence from which boxes count, at IoU 0.5.
         errors: what was lost where, of boxes of any score.
+        proposals: recall of the proposals of networks that have some, where they are known.
     """
 
     coco: CocoScores
@@ -75,6 +77,7 @@ class DetectionScores:
     class_images: np.ndarray = field(repr=False)
     curves: ConfidenceCurves = field(repr=False)
     errors: DetectionErrors = field(repr=False)
+    proposals: ProposalRecall | None = field(default=None, repr=False)
 
     @property
     def right(self) -> np.ndarray:

@@ -165,6 +165,10 @@ class Model(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not say how its outputs are decoded")
 
+    def diagnostics(self, outputs: Any) -> dict[str, Tensor]:
+        """What a report says of the raw outputs beside their predictions, by name; nothing by default."""
+        return {}
+
     def mean_predictions(self, outputs: Sequence[Any], size: tuple[int, int]) -> dict[str, Tensor]:
         """:meth:`predictions` averaged over the raw outputs of several networks of this architecture.
 

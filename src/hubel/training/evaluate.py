@@ -86,7 +86,8 @@ def _network_predictions(model: Model, preprocessing: Preprocessing, device: tor
     fused = fuse(model.eval(), device, torch.float32)
 
     def predict(pixels: Tensor) -> dict[str, np.ndarray]:
-        return to_arrays(model.predictions(fused(preprocessing.normalize(pixels.to(device))), size))
+        outputs = fused(preprocessing.normalize(pixels.to(device)))
+        return to_arrays(model.predictions(outputs, size) | model.diagnostics(outputs))
 
     return predict
 

@@ -191,6 +191,10 @@ class FasterRCNN(Detector):
         own = nn.functional.one_hot(label, classes)
         return {"boxes": boxes, "scores": own * score[..., None]}
 
+    def diagnostics(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``"proposals"`` (N, P, 4), best first, in pixels of the input."""
+        return {"proposals": outputs["proposals"]}
+
     def mean_predictions(self, outputs: Sequence[dict[str, Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
         """Refused with ``ModelError``: proposals of several networks are not of the same places."""
         message = "the boxes of several Faster R-CNNs cannot be averaged: each has proposals of its own"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from hubel.drawing import BoxLabel
 from hubel.metrics.box_matches import SCORE_THRESHOLD
@@ -19,6 +20,7 @@ from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves
 from hubel.metrics.detection import DetectionScores, WorstImage, worst_images
 from hubel.metrics.detection_errors import KINDS as ERROR_KINDS
 from hubel.metrics.detection_errors import DetectionErrors
+from hubel.metrics.proposal_recall import ProposalRecall
 from hubel.reports import figures
 from hubel.reports.report_data import DetectionMistake, TaskReport
 from hubel.tasks.classification.report import confusion_section
@@ -61,6 +63,8 @@ def _charts(scores: DetectionScores) -> Iterator[tuple[str, Figure]]:
     yield "confidence", precision_and_recall_over_confidence(scores.curves)
     yield "confusion", figures.confusion_matrix(scores.confusion, [*scores.classes, _BACKGROUND])
     yield "errors", cost_of_errors(scores.errors)
+    if scores.proposals is not None:
+        yield "proposals", recall_of_proposals(scores.proposals)
 
 
 def _sentences(scores: DetectionScores, split: str) -> Iterator[str]:
@@ -163,6 +167,20 @@ def cost_of_errors(errors: DetectionErrors) -> Figure:
     return figure
 
 
+def recall_of_proposals(proposals: ProposalRecall) -> Figure:
+    """Fraction of the objects that the first proposals of an image find, over their number."""
+    figure, axes = figures.styled_figure(5.6, 3.5)
+    for values, name, colour, line in (
+        (proposals.recall[:, 0], "IoU ≥ 0.5", figures.BLUE, "solid"),
+        (proposals.average, "mean of IoU 0.5 to 0.95", figures.ORANGE, (0, (5, 2))),
+    ):
+        axes.plot(proposals.numbers, values, color=colour, linestyle=line, linewidth=2, label=name)
+    axes.set(xscale="log", ylim=(0, 1.03), xlabel="proposals of an image", ylabel="recall")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    _legend(figure, axes)
+    return figure
+
+
 def _unit_square(horizontal: str, vertical: str) -> tuple[Figure, Axes]:
     figure, axes = figures.styled_figure(5.6, 3.9)
     axes.set(xlim=(0, 1.01), ylim=(0, 1.03), xlabel=horizontal, ylabel=vertical)
@@ -254,6 +272,9 @@ REPORT = DetectionReport(
         "loss": ("Loss per epoch", "Loss, all terms: lower is better."),
         "class_loss": ("Classification loss per epoch", "The part of the loss that is about classes."),
         "box_loss": ("Box loss per epoch", "The part of the loss that is about boxes."),
+        "objectness_loss": ("Objectness loss per epoch", "The part that is about whether there is an object."),
+        "proposal_box_loss": ("Proposal loss per epoch", "The part that is about the boxes of proposals."),
+        "distribution_loss": ("Distribution loss per epoch", "The part that is about the distances to a box's sides."),
         "AP50": ("AP50 per epoch", "AP50: higher is better."),
         "AP": ("AP per epoch", "AP: higher is better; it rewards accurate boxes."),
     },

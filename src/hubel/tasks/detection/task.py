@@ -19,6 +19,7 @@ from hubel.data.transforms.object_transform import WindowSampler
 from hubel.errors import UsageError
 from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
+from hubel.metrics.proposal_recall import ImageProposals, proposal_recall, rank_proposals
 from hubel.models import architecture
 from hubel.models.base import DetectionTargets, Detector, Model, ObjectTargets
 from hubel.models.metadata import ModelMetadata
@@ -44,6 +45,7 @@ class _Detected(NamedTuple):
     truth: GroundTruth
     found: PredictedObjects
     path: Path | None
+    proposals: ImageProposals | None = None
 
 
 class DetectionEvaluator(Evaluator):
@@ -52,16 +54,33 @@ class DetectionEvaluator(Evaluator):
     thresholds = THRESHOLDS
 
     def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
-        """Take ``"boxes"`` (N, A, 4) and ``"scores"`` (N, A, classes)."""
+        """Take ``"boxes"`` (N, A, 4) and ``"scores"`` (N, A, classes); of samples ``"proposals"`` (N, P, 4), too."""
         size = (self.preprocessing.height, self.preprocessing.width)
-        for boxes, scores, truth in zip(predictions["boxes"], predictions["scores"], truths, strict=True):
+        proposals = predictions.get("proposals", [None] * len(truths))
+        of_images = zip(predictions["boxes"], predictions["scores"], proposals, truths, strict=True)
+        for boxes, scores, regions, truth in of_images:
             found = select_objects(boxes, scores, size, self.thresholds)
-            if isinstance(truth, Sample):
-                labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas)
-                moved = scale_to_original(found.boxes, self.preprocessing, truth.width, truth.height)
-                self.images.append(_Detected(labelled, PredictedObjects(moved, found.scores, found.labels), truth.path))
-            else:
-                self.images.append(_Detected(GroundTruth(truth.boxes, truth.labels), found, None))
+            if not isinstance(truth, Sample):
+                self.images.append(_Detected(self._labelled(truth), found, None))
+                continue
+            labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas)
+            moved = scale_to_original(found.boxes, self.preprocessing, truth.width, truth.height)
+            ranked = None
+            if regions is not None:
+                single = truth.select(~truth.crowd) if truth.crowd.any() else truth
+                within = scale_to_original(regions, self.preprocessing, truth.width, truth.height)
+                ranked = rank_proposals(within, single.boxes)
+            found = PredictedObjects(moved, found.scores, found.labels)
+            self.images.append(_Detected(labelled, found, truth.path, ranked))
+
+    def _labelled(self, target: Target) -> GroundTruth:
+        """With regions to be ignored as crowds of every class: which one they are of, a target does not say."""
+        if not len(target.ignored):
+            return GroundTruth(target.boxes, target.labels)
+        every, count = np.arange(len(self.classes)), len(target.ignored)
+        boxes = np.concatenate((target.boxes, target.ignored.repeat(len(every), 0)))
+        labels = np.concatenate((target.labels, np.tile(every, count)))
+        return GroundTruth(boxes, labels, np.arange(len(labels)) >= len(target.labels))
 
     def update_results(self, results: Sequence[Prediction], samples: Sequence[Sample]) -> None:
         """Take the best objects of each."""
@@ -77,7 +96,8 @@ class DetectionEvaluator(Evaluator):
     def compute(self) -> DetectionScores:
         """COCO's metrics, and confusion at the confidence that users see."""
         truths, found = [image.truth for image in self.images], [image.found for image in self.images]
-        return score_detection(truths, found, self.classes)
+        recall = proposal_recall([image.proposals for image in self.images if image.proposals is not None])
+        return replace(score_detection(truths, found, self.classes), proposals=recall)
 
     def prediction_records(self) -> list[dict[str, Any]]:
         """Source, truth, and the objects found."""
