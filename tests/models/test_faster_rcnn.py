@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torchvision.models import detection as theirs
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
@@ -16,76 +14,21 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 from torchvision.ops.poolers import LevelMapper
 
-from hubel.data.sources import sample_photographs
 from hubel.errors import ModelError
 from hubel.models import create_model, describe
 from hubel.models.base import DetectionTargets, ObjectTargets
-from hubel.models.detection.faster_rcnn import FasterRCNN
 from hubel.models.detection.two_stage.matching import Sampler, match
 from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
 from hubel.tasks.decoding import Thresholds
 from hubel.tasks.detection.decode import select_objects
+from torchvision_detectors import SIDE, photographs, reference, some_objects, with_its_weights
 
-SIDE = 192
-COUNTS = {"proposals": 200, "training_proposals": 400, "regions": 64}  # of ours, so that tests take seconds
-THEIR_COUNTS = {
-    "rpn_pre_nms_top_n_test": 200,
-    "rpn_post_nms_top_n_test": 200,
-    "rpn_pre_nms_top_n_train": 400,
-    "rpn_post_nms_top_n_train": 400,
-    "box_batch_size_per_image": 64,
-}
 EDITIONS = (
     "fasterrcnn_resnet50_fpn",
     "fasterrcnn_resnet50_fpn_v2",
     "fasterrcnn_mobilenet_v3_large_fpn",
     "fasterrcnn_mobilenet_v3_large_320_fpn",
 )
-
-
-def photographs() -> torch.Tensor:
-    """Parts of photographs, float32 (2, 3, SIDE, SIDE), 0..1."""
-    crops = [
-        Image.open(path).convert("RGB").crop((left, 0, left + 400, 400)).resize((SIDE, SIDE))
-        for path, left in zip(sample_photographs()[:2], (0, 150), strict=True)
-    ]
-    return torch.from_numpy(np.stack([np.asarray(each) for each in crops])).permute(0, 3, 1, 2) / 255
-
-
-@torch.no_grad()
-def reference(name: str, classes: int = 5) -> nn.Module:
-    """torchvision's, with random weights that are scaled to give objects: untrained, all scores were nearly equal."""
-    torch.manual_seed(0)
-    counts = THEIR_COUNTS if name != EDITIONS[3] else {}
-    network = getattr(theirs, name)(weights=None, weights_backbone=None, num_classes=classes + 1, **counts)
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for module in norms:
-        module.momentum = 1.0
-    images = ImageList(network.transform.normalize(photographs()), [(SIDE, SIDE)] * 2)
-    features = network.train().backbone(images.tensors)
-    network.rpn.eval()
-
-    def spread(layer: nn.Module, values: torch.Tensor, deviation: float) -> None:
-        layer.weight *= deviation / values.std()
-
-    objectness, offsets = network.rpn.head(list(features.values()))
-    spread(network.rpn.head.cls_logits, torch.cat([each.flatten() for each in objectness]), 0.5)
-    spread(network.rpn.head.bbox_pred, torch.cat([each.flatten() for each in offsets]), 0.3)
-    proposals, _ = network.rpn(images, features)
-    heads = network.roi_heads
-    squares = heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes))
-    scores, offsets = heads.box_predictor(squares)
-    spread(heads.box_predictor.cls_score, scores, 2.0)
-    spread(heads.box_predictor.bbox_pred, offsets, 1.0)
-    return network.eval()
-
-
-def with_its_weights(network: nn.Module, name: str, folder: Path) -> FasterRCNN:
-    torch.save(network.state_dict(), folder / "theirs.pth")
-    counts = COUNTS if name != EDITIONS[3] else {}
-    ours = create_model(name, weights=folder / "theirs.pth", **counts).eval()
-    assert isinstance(ours, FasterRCNN)
-    return ours
 
 
 @pytest.mark.parametrize("name", EDITIONS)
@@ -135,15 +78,6 @@ def test_older_files_of_torchvision_load(tmp_path: Path) -> None:
     ours = create_model("fasterrcnn_resnet50_fpn", weights=tmp_path / "older.pth")
     assert torch.equal(ours.first_stage.convs[0].weight, network.rpn.head.conv[0][0].weight)
     assert torch.equal(ours.pyramid.lateral[3].conv.bias, network.backbone.fpn.inner_blocks[3][0].bias)
-
-
-def some_objects() -> list[ObjectTargets]:
-    """Seven in the first image, none in the second."""
-    generator = torch.Generator().manual_seed(2)
-    corner = 80 * torch.rand(7, 2, generator=generator)
-    boxes = torch.cat((corner, corner + 8 + 50 * torch.rand(7, 2, generator=generator)), 1)
-    labels = torch.randint(0, 5, (7,), generator=generator)
-    return [ObjectTargets(boxes, labels), ObjectTargets(boxes[:0], labels[:0])]
 
 
 @pytest.mark.parametrize("name", EDITIONS[1:3])

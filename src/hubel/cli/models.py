@@ -13,7 +13,7 @@ from hubel.cli.options import Json
 from hubel.console import ProgressBar, activity, count_of, log, print_json, print_table
 from hubel.tables import Table
 
-_TASKS = ["classify", "localize", "detect", "segment", "super-resolve"]
+_TASKS = ["classify", "localize", "detect", "segment", "instances", "super-resolve"]
 _BATCHES = (1, 32)
 _FEW = 3  # so few architectures are listed with all of their weights
 _ABOUT_WEIGHTS = ("Weights", "On this\nmachine", "Figures from")

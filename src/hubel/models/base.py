@@ -348,11 +348,13 @@ class ObjectTargets(NamedTuple):
             with ``learns_image_labels`` learn from.
         ignored: float32 (I, 4), regions whose objects are not told apart, such as crowds: what is found in them is
             neither right nor wrong. ``None`` is none.
+        masks: uint8 (M, H, W), 1 where a pixel of the input belongs to the object; ``None`` if they are not known.
     """
 
     boxes: Tensor
     labels: Tensor
     ignored: Tensor | None = None
+    masks: Tensor | None = None
 
     def ignores(self, boxes: Tensor) -> Tensor:
         """Which boxes (A, 4) a loss must not take for background, bool (A,): those that lie in an ignored region.
@@ -390,7 +392,7 @@ class Detector(Model):
     is_sequential = False  # the head reads several maps
     takes_any_size = True
     learns_image_labels = False
-    prediction_names = ("boxes", "scores")
+    prediction_names: tuple[str, ...] = ("boxes", "scores")
     loss_weights: Mapping[str, float] = {"class": 1.0, "box": 1.0}
 
     def __init__(

@@ -52,6 +52,7 @@ _FAMILIES = (
     ("segment", "segmentation.unet", "unet"),
     ("segment", "segmentation.deeplab", "deeplabv3plus"),
     ("segment", "segmentation.torchvision_models", "fcn_resnet50 deeplabv3_resnet50 lraspp_mobilenet_v3_large"),
+    ("instances", "detection.mask_rcnn", "mask_rcnn maskrcnn_resnet50_fpn maskrcnn_resnet50_fpn_v2"),
     ("super-resolve", "super_resolution.fsrcnn", "fsrcnn_x2 fsrcnn_x3 fsrcnn_x4"),
     ("super-resolve", "super_resolution.espcn", "espcn_x2 espcn_x3 espcn_x4"),
     ("super-resolve", "super_resolution.srresnet", "srresnet_x4"),

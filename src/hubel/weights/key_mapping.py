@@ -24,7 +24,7 @@ _MODULES = {
     "mbconv": r"mobilenet_.*|efficientnet_.*",
     "detection": r"ssd.*|yolo_.*|darknet_.*",
     "efficientdet": r"efficientdet_.*",
-    "faster_rcnn": r"fasterrcnn_.*",
+    "faster_rcnn": r"(faster|mask)rcnn_.*",
     "segmentation": r"fcn.*|deeplabv3_.*|lraspp_.*",
 }
 

@@ -43,7 +43,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hubel.boxes import clip, decode
 from hubel.errors import ModelError
 from hubel.layers.fpn import FeaturePyramid
 from hubel.layers.padding import plain_size
@@ -51,19 +50,18 @@ from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTa
 from hubel.models.classification import mobilenet_v3
 from hubel.models.config_schema import Count, Natural, ShareBelowOne
 from hubel.models.detection.anchors import CornerAnchors, PyramidAnchors
-from hubel.models.detection.two_stage.box_head import POSITIVE, VARIANCES, BoxHead, box_loss
+from hubel.models.detection.two_stage.box_head import POSITIVE, BoxHead, box_loss
+from hubel.models.detection.two_stage.detections import best_pairs, dense
 from hubel.models.detection.two_stage.matching import Sampler, match
 from hubel.models.detection.two_stage.proposals import Selection, valid
 from hubel.models.detection.two_stage.region_proposals import RegionProposalNetwork, proposal_loss
 from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
 from hubel.models.detection.two_stage.rows import as_rows, from_rows
 
-PAIRS = 1000
-"""Pairs of a proposal and a class that are predicted of an image, at most."""
-
-_SMALLEST = 1e-2  # pixels of a predicted box's side
-_SHARE = 0.25  # of sampled regions with an object: Fast R-CNN, section 2.3
-_RATIOS = (0.5, 1.0, 2.0)
+SHARE = 0.25
+"""Of sampled regions with an object: Fast R-CNN, section 2.3."""
+RATIOS = (0.5, 1.0, 2.0)
+"""Height to width of the anchors."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,12 @@ class FasterRCNN(Detector):
         read: names of the backbone's parts whose maps the pyramid reads, large to small, and their channels.
         pooled: strides of the levels that regions are taken from, the first of the pyramid.
         anchors: of all levels.
+
+    Attributes:
+        name: of the networks, for messages.
     """
 
+    name = "faster_rcnn"
     selects_regions = True
     loss_weights: Mapping[str, float] = {"objectness": 1.0, "proposal_box": 1.0, "class": 1.0, "box": 1.0}
 
@@ -131,7 +133,7 @@ class FasterRCNN(Detector):
         least = config.least_objectness
         self._selection = Selection(config.proposals, config.proposals, least)
         self._training_selection = Selection(config.training_proposals, config.training_proposals, least)
-        self._sampler = Sampler(config.regions, _SHARE)
+        self._sampler = Sampler(config.regions, SHARE)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """All levels of the pyramid, large to small."""
@@ -157,39 +159,16 @@ class FasterRCNN(Detector):
 
     def training_outputs(self, images: Tensor, targets: DetectionTargets | None = None) -> dict[str, Tensor]:
         """As :meth:`forward`, the second stage of a random sample of proposals and objects."""
-        levels = self.maps(images)
-        first, proposals = self._first_look(levels, plain_size(images), self._training_selection)
-        count = self._sampler.count
-        if targets is None:
-            sampled = proposals[:, :count]
-        else:
-            pairs = zip(proposals, targets.objects, strict=True)
-            sampled = torch.stack([self._sampled(regions, objects) for regions, objects in pairs])
-        return {**first, **self._second_look(levels, sampled)}
+        return self._training_looks(self.maps(images), plain_size(images), targets)
 
     def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
         """``"objectness"`` and ``"proposal_box"`` of the first stage, ``"class"`` and ``"box"`` of the second."""
-        raw = {name: output.float() for name, output in outputs.items()}
-        anchors = self.anchors(*targets.size).to(raw["objectness"].device)
-        objects = targets.objects
-        first = proposal_loss(raw["objectness"], raw["proposal_offsets"], anchors, objects, random=self.training)
-        sampler = None if self.training else self._sampler
-        second = box_loss(raw["proposals"], raw["scores"], raw["offsets"], objects, sampler)
-        return self.weighted({**first, **second})
+        return self.weighted(self._terms(outputs, targets))
 
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes and scores of the best pairs of a proposal and a class, each with a score for that class alone."""
-        proposals = outputs["proposals"].float()
-        scores = torch.softmax(outputs["scores"].float(), -1)[..., 1:] * valid(proposals)[..., None]
-        rows, classes = plain_size(scores)
-        best = scores.flatten(1).topk(min(PAIRS, rows * classes), 1)
-        row, label = best.indices // classes, best.indices % classes
-        offsets = outputs["offsets"].float().flatten(1, 2).gather(1, best.indices[..., None].expand(-1, -1, 4))
-        boxes = decode(offsets, proposals.gather(1, row[..., None].expand(-1, -1, 4)), VARIANCES)
-        # What is left of a box within the image may be nothing.
-        score = best.values * valid(clip(boxes, size[1], size[0]), _SMALLEST)
-        own = nn.functional.one_hot(label, classes)
-        return {"boxes": boxes, "scores": own * score[..., None]}
+        found = best_pairs(outputs["proposals"], outputs["scores"], outputs["offsets"], size)
+        return dense(found, self.num_classes)
 
     def diagnostics(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """``"proposals"`` (N, P, 4), best first, in pixels of the input."""
@@ -197,12 +176,32 @@ class FasterRCNN(Detector):
 
     def mean_predictions(self, outputs: Sequence[dict[str, Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
         """Refused with ``ModelError``: proposals of several networks are not of the same places."""
-        message = "the boxes of several Faster R-CNNs cannot be averaged: each has proposals of its own"
+        message = "the boxes of several two-stage detectors cannot be averaged: each has proposals of its own"
         raise ModelError(message, "use one of the networks, or train one_stage")
 
     def anchors(self, height: int, width: int) -> Tensor:
         """The anchors of images of that size: float32 (A, 4), x1, y1, x2, y2 in pixels."""
         return self._anchors.boxes(self.grids(height, width), height, width)
+
+    def _terms(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
+        """All terms of the loss, without weights."""
+        raw = {name: output.float() for name, output in outputs.items()}
+        anchors = self.anchors(*targets.size).to(raw["objectness"].device)
+        objects = targets.objects
+        first = proposal_loss(raw["objectness"], raw["proposal_offsets"], anchors, objects, random=self.training)
+        sampler = None if self.training else self._sampler
+        return {**first, **box_loss(raw["proposals"], raw["scores"], raw["offsets"], objects, sampler)}
+
+    def _training_looks(
+        self, levels: Sequence[Tensor], size: tuple[int, int], targets: DetectionTargets | None
+    ) -> dict[str, Tensor]:
+        first, proposals = self._first_look(levels, size, self._training_selection)
+        if targets is None:
+            sampled = proposals[:, : self._sampler.count]
+        else:
+            pairs = zip(proposals, targets.objects, strict=True)
+            sampled = torch.stack([self._sampled(regions, objects) for regions, objects in pairs])
+        return {**first, **self._second_look(levels, sampled)}
 
     def _first_look(
         self, levels: Sequence[Tensor], size: tuple[int, int], selection: Selection
@@ -233,29 +232,38 @@ class FasterRCNN(Detector):
         return {"proposals": proposals, "scores": scores, "offsets": offsets}
 
 
-def build_on(config: FasterRCNNConfig, num_classes: int, source: Classifier) -> FasterRCNN:
+def build_on(
+    config: FasterRCNNConfig, num_classes: int, source: Classifier, network: type[FasterRCNN] = FasterRCNN
+) -> FasterRCNN:
     """On the maps of stride 8, 16 and 32 of a classifier; raises ``ModelError`` if it lacks them."""
-    source.require_detection_maps("faster_rcnn")
-    return _on_strides(config, num_classes, source, (8, 16, 32), 4.0)
+    source.require_detection_maps(network.name)
+    return _on_strides(config, num_classes, source, (8, 16, 32), 4.0, network)
 
 
-def build_resnet(config: FasterRCNNConfig, num_classes: int, source: Classifier) -> FasterRCNN:
+def build_resnet(
+    config: FasterRCNNConfig, num_classes: int, source: Classifier, network: type[FasterRCNN] = FasterRCNN
+) -> FasterRCNN:
     """On the maps of stride 4 to 32 of a classifier, with anchors of 32 pixels on the finest."""
-    source.require_detection_maps("fasterrcnn_resnet50_fpn")
-    return _on_strides(config, num_classes, source, (4, 8, 16, 32), 8.0)
+    source.require_detection_maps(network.name)
+    return _on_strides(config, num_classes, source, (4, 8, 16, 32), 8.0, network)
 
 
 def _on_strides(
-    config: FasterRCNNConfig, num_classes: int, source: Classifier, strides: tuple[int, ...], scale: float
+    config: FasterRCNNConfig,
+    num_classes: int,
+    source: Classifier,
+    strides: tuple[int, ...],
+    scale: float,
+    network: type[FasterRCNN],
 ) -> FasterRCNN:
     info = {stride: source.feature_info[stride] for stride in strides}
-    shapes = tuple((ratio**-0.5, ratio**0.5) for ratio in _RATIOS)
+    shapes = tuple((ratio**-0.5, ratio**0.5) for ratio in RATIOS)
     anchors: PyramidAnchors | CornerAnchors = PyramidAnchors(scale, 1, shapes)
     if config.origin == "corner":
         sides = (int(scale * stride) for stride in (*strides, 2 * strides[-1]))
-        anchors = CornerAnchors(tuple((side,) for side in sides), _RATIOS)
+        anchors = CornerAnchors(tuple((side,) for side in sides), RATIOS)
     backbone = source.backbone_up_to(strides[-1])
-    return FasterRCNN(config, backbone, dict(info.values()), strides, anchors, num_classes, info)
+    return network(config, backbone, dict(info.values()), strides, anchors, num_classes, info)
 
 
 def build_mobilenet(config: FasterRCNNConfig, num_classes: int, in_channels: int, image_size: int) -> FasterRCNN:
@@ -272,11 +280,12 @@ def build_mobilenet(config: FasterRCNNConfig, num_classes: int, in_channels: int
         parts[name] = part
     last = row.config.units[-1].channels
     _, top = source.feature_info[32]
-    anchors = CornerAnchors(3 * ((32, 64, 128, 256, 512),), _RATIOS)
+    anchors = CornerAnchors(3 * ((32, 64, 128, 256, 512),), RATIOS)
     return FasterRCNN(config, nn.Sequential(parts), {"stage6": last, "top": top}, (32,), anchors, num_classes)
 
 
-def _classes_of(state: Mapping[str, Tensor]) -> int | None:
+def classes_of(state: Mapping[str, Tensor]) -> int | None:
+    """Classes, without background, of a state dictionary; ``None`` if it has no layers for them."""
     biases = state.get("head.classifier.bias")
     return None if biases is None else len(biases) - 1
 
@@ -285,7 +294,7 @@ _row = partial(
     Architecture,
     task="detect",
     num_classes=80,
-    class_layers=ClassLayers(r"head\.(classifier|regressor)\.", _classes_of),
+    class_layers=ClassLayers(r"head\.(classifier|regressor)\.", classes_of),
 )
 _REN = "Ren et al. 2015, arXiv 1506.01497; Lin et al. 2017, arXiv 1612.03144"
 _LI = "Li et al. 2021, arXiv 2111.11429"

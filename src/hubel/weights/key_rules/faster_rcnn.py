@@ -1,4 +1,4 @@
-"""Faster R-CNNs as torchvision names them."""
+"""Faster and Mask R-CNNs as torchvision names them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ _BOTH_STAGES: Rules = (
     (r"roi_heads\.box_head\.5", "head.dense.0"),
     (r"roi_heads\.box_predictor\.cls_score", "head.classifier"),
     (r"roi_heads\.box_predictor\.bbox_pred", "head.regressor"),
+    *((rf"roi_heads\.mask_head\.mask_fcn{number}", f"mask_head.convs.{number - 1}.conv") for number in range(1, 5)),
+    (r"roi_heads\.mask_head\.([0-3])\.0", r"mask_head.convs.\1.conv"),
+    (r"roi_heads\.mask_head\.([0-3])\.1", r"mask_head.convs.\1.norm"),
+    (r"roi_heads\.mask_predictor\.conv5_mask", "mask_head.upsampling"),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits", "mask_head.classifier"),
 )
 _RESNET: Rules = (*((rf"backbone\.body\.{theirs}", ours) for theirs, ours in STEM_AND_STAGES), *_BOTH_STAGES)
 
@@ -55,14 +60,25 @@ def _without_offsets_of_background(state: dict[str, Tensor]) -> None:
         state[f"head.regressor.{part}"] = state[f"head.regressor.{part}"][4:]
 
 
+def _without_masks_of_background(state: dict[str, Tensor]) -> None:
+    for part in ("weight", "bias"):
+        state[f"mask_head.classifier.{part}"] = state[f"mask_head.classifier.{part}"][1:]
+
+
 def _rules(name: str, architectures: str, signature: str, rules: Rules) -> KeyRules:
-    return KeyRules(
-        f"torchvision's Faster R-CNN {name}", architectures, signature, rules, (_without_offsets_of_background,)
-    )
+    return KeyRules(f"torchvision's {name}", architectures, signature, rules, (_without_offsets_of_background,))
 
 
+def _mask_rules(name: str, architectures: str, signature: str) -> KeyRules:
+    adaptations = (_without_offsets_of_background, _without_masks_of_background)
+    return KeyRules(f"torchvision's {name}", architectures, signature, _RESNET, adaptations)
+
+
+# The first whose signature a file has says what it is of: Mask R-CNNs also have all keys of a Faster R-CNN.
 KEY_RULES = (
-    _rules("v2 on ResNet-50", "fasterrcnn_resnet50_fpn_v2", "rpn.head.conv.1.0.weight", _RESNET),
-    _rules("on ResNet-50", "fasterrcnn_resnet50_fpn", "backbone.body.layer1.0.conv1.weight", _RESNET),
-    _rules("on MobileNet-v3", "fasterrcnn_mobilenet_v3_large_.*", "backbone.body.0.0.weight", _MOBILENET),
+    _mask_rules("Mask R-CNN v2 on ResNet-50", "maskrcnn_resnet50_fpn_v2", "roi_heads.mask_head.0.1.weight"),
+    _mask_rules("Mask R-CNN on ResNet-50", "maskrcnn_resnet50_fpn", "roi_heads.mask_predictor.conv5_mask.weight"),
+    _rules("Faster R-CNN v2 on ResNet-50", "fasterrcnn_resnet50_fpn_v2", "rpn.head.conv.1.0.weight", _RESNET),
+    _rules("Faster R-CNN on ResNet-50", "fasterrcnn_resnet50_fpn", "backbone.body.layer1.0.conv1.weight", _RESNET),
+    _rules("Faster R-CNN on MobileNet-v3", "fasterrcnn_mobilenet_v3_large_.*", "backbone.body.0.0.weight", _MOBILENET),
 )

@@ -6,6 +6,7 @@ section 4.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,17 +66,18 @@ class Selection:
         for level, (count, of_level) in enumerate(zip(counts, of_levels, strict=True)):
             of_anchors, moved, fixed = (each.detach().float() for each in of_level)
             best = of_anchors.topk(min(self.before, count), 1)
-            found = decode(moved.gather(1, _of_boxes(best.indices)), fixed[best.indices])
+            found = decode(moved.gather(1, of_boxes(best.indices)), fixed[best.indices])
             boxes.append(clip(found, size[1], size[0]))
             scores.append(best.values)
             levels += min(self.before, count) * [level]
         every, score = torch.cat(boxes, 1), torch.cat(scores, 1)
-        kept = _kept(every, score, levels, self.iou, size) & valid(every) & (torch.sigmoid(score) >= self.least)
+        group = torch.tensor(levels, device=every.device).expand_as(score)
+        kept = unsuppressed(every, score, group, len(counts), self.iou, size) & valid(every) & (torch.sigmoid(score) >= self.least)
         best = score.masked_fill(~kept, -torch.inf).topk(self.regions(counts), 1)
-        return every.gather(1, _of_boxes(best.indices)).masked_fill((best.values == -torch.inf)[..., None], 0)
+        return every.gather(1, of_boxes(best.indices)).masked_fill((best.values == -torch.inf)[..., None], 0)
 
 
-def _of_boxes(indices: Tensor) -> Tensor:
+def of_boxes(indices: Tensor) -> Tensor:
     """Indices of boxes (N, K) for each of their four numbers (N, K, 4)."""
     return indices[..., None].expand(-1, -1, 4)
 
@@ -85,17 +87,21 @@ def valid(boxes: Tensor, smallest: float = _SMALLEST) -> Tensor:
     return ((boxes[..., 2:] - boxes[..., :2]) >= smallest).all(-1)
 
 
-def _kept(boxes: Tensor, scores: Tensor, levels: Sequence[int], iou: float, size: tuple[int, int]) -> Tensor:
-    """Which boxes (N, K, 4) remain of those of the same image and level (K,), bool (N, K)."""
-    group, count = torch.tensor(levels, device=boxes.device), max(levels) + 1
+def unsuppressed(
+    boxes: Tensor, scores: Tensor, groups: Tensor, count: int, iou: float, size: tuple[int, int]
+) -> Tensor:
+    """Which boxes (N, K, 4) remain of those of the same image and group (N, K), one of ``count``: bool (N, K)."""
     if not (torch.compiler.is_exporting() or torch._C._is_tracing()):
         kept = torch.zeros_like(scores, dtype=torch.bool)
-        for of_image, own, score in zip(kept, boxes, scores, strict=True):
+        for of_image, own, score, group in zip(kept, boxes, scores, groups, strict=True):
             of_image[nms(own, score, group, iou)] = True
         return kept
-    # A loop in a graph is of a fixed number of images. Side by side, images and levels never overlap: one call for all.
-    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None] * count
-    apart = boxes + ((image + group) * (max(size) + 1))[..., None]
+    # A loop in a graph is of a fixed number of images. Side by side, images and groups never overlap: one call for all.
+    # Groups fill a square, since float32 rounds large coordinates.
+    side = math.isqrt(count - 1) + 1
+    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
+    place = torch.stack((groups % side, groups // side + image * side), 2) * (max(size) + 1)
+    apart = boxes + torch.cat((place, place), 2)
     found = nms(apart.flatten(0, 1), scores.flatten(), iou=iou)
     flat = torch.zeros_like(scores).flatten()
     return flat.index_copy(0, found, torch.ones_like(found, dtype=flat.dtype)).view_as(scores) > 0

@@ -1,0 +1,54 @@
+"""Mask R-CNN in exported files: both stages, suppression and masks, for any number of images and objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hubel
+from hubel.errors import ModelError
+from hubel.exporters.parity import check_masks
+from hubel.inference.engines.selection import BACKENDS
+from hubel.models.checkpoint import describe
+from two_stage_detector import two_stage_detector, two_stage_pixels
+
+
+@pytest.mark.parametrize("format", ["openvino", "onnx", pytest.param("torch", marks=pytest.mark.slow)])
+def test_masks_are_those_of_torch(format: str, tmp_path: Path) -> None:
+    """Alone and in a batch, and of an image in which there is nothing."""
+    model, pixels = two_stage_detector("mask_rcnn", mask_features=16, least_score=0.05), two_stage_pixels()
+    exported = hubel.export(model, format, out=tmp_path / "out")
+    assert (exported.task, exported.outputs) == ("instances", ("boxes", "scores", "masks"))
+    _, run = BACKENDS[format].open_file(exported.path)
+    ready = describe(model).preprocessing
+    with torch.inference_mode():
+        outputs = model(ready.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        expected = {name: each.numpy() for name, each in model.predictions(outputs, (96, 96)).items()}
+    counts = (expected["scores"].max(2) > 0).sum(1)
+    assert counts[2] == 0 and counts[:2].min() > 10
+    for images in (slice(0, 1), slice(2, 3), slice(0, 3)):
+        found = run(np.ascontiguousarray(pixels[images]))
+        np.testing.assert_allclose(found["boxes"], expected["boxes"][images], atol=0.1)
+        np.testing.assert_allclose(found["scores"], expected["scores"][images], atol=1e-4)
+        for index in range(3)[images]:
+            ours = found["masks"][index - images.start, : counts[index]] > 0.5
+            wanted = expected["masks"][index, : counts[index]] > 0.5
+            union = (ours | wanted).sum((1, 2))
+            assert 0 < wanted.mean() < 0.9 or index == 2
+            assert (((ours & wanted).sum((1, 2)) + 1e-9) / (union + 1e-9) > 0.99).all()
+
+
+def test_a_file_with_other_masks_is_refused() -> None:
+    boxes = np.array([[[10.0, 10, 60, 60], [20, 20, 90, 90]]], np.float32)
+    scores, masks = np.array([[[0.9, 0], [0, 0.8]]], np.float32), np.zeros((1, 2, 28, 28), np.float32)
+    masks[..., :14] = 0.9
+    expected = {"boxes": boxes, "scores": scores, "masks": masks}
+    pixels = np.zeros((1, 96, 96, 3), np.uint8)
+    near = {**expected, "boxes": boxes[:, ::-1], "scores": scores[:, ::-1], "masks": masks[:, ::-1] * 0.99}
+    assert check_masks(lambda _: near, pixels, expected, "fp32", "it") == pytest.approx(0.009, abs=1e-5)
+    other = {**expected, "masks": masks * np.array([[1, 0.5]])[..., None, None]}
+    with pytest.raises(ModelError, match=r"it \(fp32\) gives other masks for 1 of 2 objects"):
+        check_masks(lambda _: other, pixels, expected, "fp32", "it")

@@ -1,0 +1,117 @@
+"""Mask R-CNN on torchvision's weights, and what it does where there is nothing, or very much, to find."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection.image_list import ImageList
+
+from hubel.models import create_model
+from hubel.models.base import DetectionTargets, ObjectTargets
+from hubel.models.detection.mask_rcnn import MaskRCNN
+from torchvision_detectors import SIDE, photographs, reference, some_objects, with_its_weights
+
+EDITIONS = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
+# torchvision, meta["num_params"], and the frozen normalizations, which it does not count; without what it has of
+# background: offsets, and a mask.
+PUBLISHED = (44_401_393 + 53_120 - 4 * 1025 - 257, 46_359_409 - 4 * 1025 - 257)
+
+
+@pytest.mark.parametrize(("name", "parameters"), list(zip(EDITIONS, PUBLISHED, strict=True)))
+def test_parameters_are_as_published(name: str, parameters: int) -> None:
+    model = create_model(name, 90)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", (EDITIONS[0], pytest.param(EDITIONS[1], marks=pytest.mark.slow)))
+def test_objects_and_masks_are_torchvision_s(name: str, tmp_path: Path) -> None:
+    """By way of a file as torchvision publishes it, on photographs."""
+    network, images = reference(name), photographs()
+    ours = with_its_weights(network, name, tmp_path)
+    inputs = network.transform.normalize(images)
+    batch = ImageList(inputs, [(SIDE, SIDE)] * 2)
+    with torch.inference_mode():
+        features = network.backbone(inputs)
+        proposals, _ = network.rpn(batch, features)
+        expected, _ = network.roi_heads(features, proposals, batch.image_sizes)
+        found = ours.predictions(ours(inputs), (SIDE, SIDE))
+    for wanted, boxes, scores, masks in zip(expected, *found.values(), strict=True):
+        count = len(wanted["scores"])
+        assert count > 20 and wanted["masks"].std() > 0.1
+        best, labels = scores.max(1)
+        torch.testing.assert_close(boxes[:count], wanted["boxes"], atol=1e-3, rtol=0)
+        torch.testing.assert_close(best[:count], wanted["scores"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(masks[:count], wanted["masks"][:, 0], atol=1e-4, rtol=0)
+        assert labels[:count].tolist() == (wanted["labels"] - 1).tolist()
+        assert not scores[count:].any() and not masks[count:].any()
+
+
+def with_masks(objects: list[ObjectTargets], side: int = SIDE) -> list[ObjectTargets]:
+    """Ellipses in the boxes."""
+    y, x = torch.meshgrid(2 * [torch.arange(side) + 0.5], indexing="ij")
+    found = []
+    for each in objects:
+        left, top, right, bottom = (edge.view(-1, 1, 1) for edge in each.boxes.unbind(1))
+        radii = (right - left) / 2, (bottom - top) / 2
+        inside = ((x - left) / radii[0] - 1) ** 2 + ((y - top) / radii[1] - 1) ** 2 < 1
+        found.append(each._replace(masks=inside.to(torch.uint8)))
+    return found
+
+
+@pytest.mark.parametrize("name", (pytest.param(EDITIONS[0], marks=pytest.mark.slow), EDITIONS[1]))
+def test_losses_are_torchvision_s(name: str, tmp_path: Path) -> None:
+    network = reference(name)
+    ours = with_its_weights(network, name, tmp_path)
+    for model in (network, ours):
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+    inputs, objects = network.transform.normalize(photographs()), with_masks(some_objects())
+    targets = [{"boxes": each.boxes, "labels": each.labels + 1, "masks": each.masks} for each in objects]
+    images = ImageList(inputs, [(SIDE, SIDE)] * 2)
+    features = network.backbone(inputs)
+    torch.manual_seed(5)
+    proposals, expected = network.rpn(images, features, targets)
+    torch.manual_seed(6)
+    _, second = network.roi_heads(features, proposals, images.image_sizes, copy.deepcopy(targets))
+    torch.manual_seed(6)
+    outputs = ours.training_outputs(inputs, DetectionTargets(objects, (SIDE, SIDE)))
+    torch.manual_seed(5)
+    found = ours.losses(outputs, DetectionTargets(objects, (SIDE, SIDE)))
+    assert list(found) == ["objectness", "proposal_box", "class", "box", "mask"]
+    wanted = {**expected, **second}
+    names = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
+    for ours_, theirs in zip(found.values(), names, strict=True):
+        assert wanted[theirs] > 1e-3
+        torch.testing.assert_close(ours_, wanted[theirs], atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_and_very_much_are_no_error() -> None:
+    """No object in the batch; 300 in an image; no proposals, as all lie beside the image."""
+    torch.manual_seed(0)
+    model = create_model("mask_rcnn", 3, backbone="resnet18", pyramid_channels=16, features=16, mask_features=16)
+    assert isinstance(model, MaskRCNN)
+    images, corners = torch.randn(2, 3, 128, 128), 100 * torch.rand(300, 2)
+    many = ObjectTargets(torch.cat((corners, corners + 4 + 20 * torch.rand(300, 2)), 1), torch.arange(300) % 3)
+    none = ObjectTargets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    unknown = none._replace(boxes=torch.tensor([[20.0, 20, 90, 80]]), labels=torch.tensor([2]))
+    for without_proposals in (False, True):
+        if without_proposals:
+            model.first_stage.offsets.bias.data[:] = torch.tensor([1e4, 0.0, 0.0, 0.0]).repeat(3)
+        for objects in ([none, none], with_masks([many, none], 128), [unknown, none]):
+            targets = DetectionTargets(objects, (128, 128))
+            losses = model.train().losses(model.training_outputs(images, targets), targets)
+            assert bool(losses["mask"] > 0) is (objects[0].masks is not None)
+            total = sum(losses.values())
+            assert bool(torch.isfinite(total))
+            total.backward()
+        with torch.inference_mode():
+            outputs = model.eval()(images)
+            found = model.predictions(outputs, (128, 128))
+        assert bool(found["scores"].any()) is not without_proposals
+        assert all(bool(each.isfinite().all()) for each in (*outputs.values(), *found.values()))
