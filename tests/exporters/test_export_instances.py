@@ -8,22 +8,26 @@ import numpy as np
 import pytest
 import torch
 
-import hubel
 from hubel.errors import ModelError
 from hubel.exporters.parity import check_masks
+from hubel.inference.engines.normalized_model import NormalizedModel
 from hubel.inference.engines.selection import BACKENDS
 from hubel.models.checkpoint import describe
 from two_stage_detector import two_stage_detector, two_stage_pixels
 
 
-@pytest.mark.parametrize("format", ["openvino", "onnx", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "format", ["openvino", pytest.param("onnx", marks=pytest.mark.slow), pytest.param("torch", marks=pytest.mark.slow)]
+)
 def test_masks_are_those_of_torch(format: str, tmp_path: Path) -> None:
     """Alone and in a batch, and of an image in which there is nothing."""
     model, pixels = two_stage_detector("mask_rcnn", mask_features=16, least_score=0.05), two_stage_pixels()
-    exported = hubel.export(model, format, out=tmp_path / "out")
-    assert (exported.task, exported.outputs) == ("instances", ("boxes", "scores", "masks"))
-    _, run = BACKENDS[format].open_file(exported.path)
-    ready = describe(model).preprocessing
+    ready, backend = describe(model).preprocessing, BACKENDS[format]
+    graph = NormalizedModel(model, ready)
+    assert graph.output_names == ("boxes", "scores", "masks")
+    facts = {"classes": ["a", "b", "c"], "outputs": list(graph.output_names), "inference_precision": "f32"}
+    backend.save(backend.convert(graph), tmp_path, facts, half=False)
+    _, run = backend.open_file(tmp_path / backend.export_file)
     with torch.inference_mode():
         outputs = model(ready.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
         expected = {name: each.numpy() for name, each in model.predictions(outputs, (96, 96)).items()}
@@ -37,7 +41,7 @@ def test_masks_are_those_of_torch(format: str, tmp_path: Path) -> None:
             ours = found["masks"][index - images.start, : counts[index]] > 0.5
             wanted = expected["masks"][index, : counts[index]] > 0.5
             union = (ours | wanted).sum((1, 2))
-            assert 0 < wanted.mean() < 0.9 or index == 2
+            assert index == 2 or 0.1 < wanted.mean() < 0.9
             assert (((ours & wanted).sum((1, 2)) + 1e-9) / (union + 1e-9) > 0.99).all()
 
 

@@ -18,7 +18,10 @@ _BATCHES = (1, 32)
 _FEW = 3  # so few architectures are listed with all of their weights
 _ABOUT_WEIGHTS = ("Weights", "On this\nmachine", "Figures from")
 _OPTIONAL = ("Figures from", "Depth", "Size\n(MB)", "On this\nmachine", "Input", "Top-5", "Task", "Weights")
-_METRICS = (("classify", "top1", "Top-1"), ("classify", "top5", "Top-5"), ("detect", "mAP", "mAP"))
+_METRICS = (
+    *(("classify", key, title) for key, title in (("top1", "Top-1"), ("top5", "Top-5"))),
+    *((task, "mAP", "mAP") for task in ("detect", "instances")),
+)
 
 
 def models(

@@ -23,7 +23,14 @@ from hubel.console import log
 from hubel.data.preprocessing import Preprocessing, crop_box, fit_box, scaled_2x2
 from hubel.errors import UsageError
 from hubel.exporters.darknet import export_darknet, require_darknet
-from hubel.exporters.parity import check_detections, check_parity, reference_outputs, sample_inputs, selecting
+from hubel.exporters.parity import (
+    check_detections,
+    check_masks,
+    check_parity,
+    reference_outputs,
+    sample_inputs,
+    selecting,
+)
 from hubel.fileio import rename_unique, staged_directory, write_json, write_text
 from hubel.inference.engines.base import PRECISIONS, Backend
 from hubel.inference.engines.convert import ModelSource, failing_as
@@ -154,8 +161,11 @@ def export(
             if nms:
                 difference = check_detections(run, pixels, expected, thresholds, precision, file)
             elif graph.selects_regions:
-                run = selecting(run, pixels.shape[1:3], Thresholds())
-                difference = check_detections(run, pixels, expected, Thresholds(), precision, file)
+                selected = selecting(run, pixels.shape[1:3], Thresholds())
+                difference = check_detections(selected, pixels, expected, Thresholds(), precision, file)
+                if "masks" in expected:
+                    difference = max(difference, check_masks(run, pixels, expected, precision, file))
+                del selected
             else:
                 difference = check_parity(run, pixels, expected, precision, file)
                 if graph.any_size:

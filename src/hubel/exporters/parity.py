@@ -149,6 +149,38 @@ def check_detections(
     return worst
 
 
+def check_masks(run: Run, pixels: np.ndarray, expected: Predictions, precision: str, file: str) -> float:
+    """Run a file on all images, and compare the masks of objects that it and the model find.
+
+    Pixels of the masks above 0.5 have to be the model's, up to an IoU of 0.99 (0.9 in other precisions than float32),
+    for all but 2 % of the objects (10 %). Returns the greatest difference of a probability among the others.
+
+    Raises:
+        ModelError: the file's masks are others.
+    """
+    outputs, sizes = run(np.ascontiguousarray(pixels)), (pixels.shape[1], pixels.shape[2])
+    count, differ, worst = 0, 0, 0.0
+    for index in range(len(pixels)):
+        reference, actual = (
+            PredictedObjects(each["boxes"][index], (scores := each["scores"][index]).max(1), scores.argmax(1))
+            for each in (expected, outputs)
+        )
+        for row in np.flatnonzero(reference.scores > Thresholds().conf).tolist():
+            distances = _differences(reference, row, actual, sizes)
+            if distances.min(initial=np.inf) > TOLERANCE[precision]:
+                continue  # another object, which the check of boxes has counted
+            mask, found = expected["masks"][index, row], outputs["masks"][index, int(distances.argmin())]
+            count += 1
+            overlap = ((mask > 0.5) & (found > 0.5)).sum() / max(1, ((mask > 0.5) | (found > 0.5)).sum())
+            if (mask > 0.5).any() and overlap < (0.99 if precision == "fp32" else 0.9):
+                differ += 1
+            else:
+                worst = max(worst, float(np.abs(mask - found).max()))
+    if differ > (0.02 if precision == "fp32" else 0.1) * count:
+        raise ModelError(f"{file} ({precision}) gives other masks for {differ} of {count} objects", _HINT)
+    return worst
+
+
 def selecting(run: Run, size: tuple[int, ...], thresholds: Thresholds) -> Run:
     """What runs a file of a detector and selects the objects of one image, as a file that ends in objects."""
 
@@ -162,8 +194,14 @@ def selecting(run: Run, size: tuple[int, ...], thresholds: Thresholds) -> Run:
 
 def _nearest(reference: PredictedObjects, index: int, actual: PredictedObjects, size: tuple[int, int]) -> float:
     """By how much the most similar object of the same class differs from an object; infinite if there is none."""
-    same = actual.labels == reference.labels[index]
+    return float(_differences(reference, index, actual, size).min(initial=np.inf))
+
+
+def _differences(
+    reference: PredictedObjects, index: int, actual: PredictedObjects, size: tuple[int, int]
+) -> np.ndarray:
+    """By how much each object differs from one of the reference; infinite for those of other classes."""
     sides = np.array([size[1], size[0]] * 2)
-    boxes = np.abs((actual.boxes[same] - reference.boxes[index]) / sides).max(axis=1, initial=0)
-    scores = np.abs(actual.scores[same] - reference.scores[index])
-    return float(np.maximum(boxes, scores).min(initial=np.inf))
+    boxes = np.abs((actual.boxes - reference.boxes[index]) / sides).max(axis=1, initial=0)
+    scores = np.abs(actual.scores - reference.scores[index])
+    return np.where(actual.labels == reference.labels[index], np.maximum(boxes, scores), np.inf)

@@ -145,7 +145,8 @@ class MaskRCNN(FasterRCNN):
         regions, rows = as_rows(boxes)
         of_rows = labels.flatten() if labels.is_meta else labels.flatten()[rows]
         found = self.mask_head(self._mask_align(levels, regions), of_rows)
-        masks = from_rows(found, rows, *plain_size(labels))
+        images, count = boxes.shape[:2]
+        masks = from_rows(found, rows, images, count)
         return {"mask_boxes": boxes, "mask_labels": labels, "masks": masks}
 
 
@@ -157,9 +158,7 @@ _row = partial(
     reference="He et al. 2017, arXiv 1703.06870",
 )
 _RESNET = MaskRCNNConfig()
-_RESNET_V2 = MaskRCNNConfig(
-    pyramid_norm=True, first_convolutions=2, second_convolutions=4, dense=1, mask_norm=True
-)
+_RESNET_V2 = MaskRCNNConfig(pyramid_norm=True, first_convolutions=2, second_convolutions=4, dense=1, mask_norm=True)
 _SMALL = MaskRCNNConfig(
     128,
     features=512,

@@ -44,7 +44,11 @@ def best_pairs(proposals: Tensor, scores: Tensor, offsets: Tensor, size: tuple[i
         scores: raw (N, P, 1 + classes), background first.
         offsets: (N, P, classes, 4).
         size: height and width of the images.
+
+    On the meta device nothing is computed.
     """
+    if proposals.is_meta:  # what follows would make PyTorch import its compiler
+        return _empty(proposals, min(PAIRS, scores.shape[1] * (scores.shape[2] - 1)))
     proposals = proposals.float()
     probabilities = torch.softmax(scores.float(), -1)[..., 1:] * valid(proposals)[..., None]
     rows, classes = plain_size(probabilities)
@@ -72,11 +76,17 @@ def suppress(found: Detected, size: tuple[int, int], least: float, iou: float, l
         iou: above it, the worse of two boxes of a class is dropped.
         classes: how many there are.
     """
-    boxes, scores = clip(found.boxes, size[1], size[0]), found.scores
-    if not boxes.is_meta:
-        kept = unsuppressed(boxes, scores, found.labels, classes, iou, size)
-        scores = scores * (kept & (scores > least))
+    if found.boxes.is_meta:
+        return _empty(found.boxes, min(limit, found.boxes.shape[1]))
+    boxes = clip(found.boxes, size[1], size[0])
+    kept = unsuppressed(boxes, found.scores, found.labels, classes, iou, size)
+    scores = found.scores * (kept & (found.scores > least))
     best = scores.topk(min(limit, plain_size(scores)[1]), 1)
     exists = best.values > 0
     labels = found.labels.gather(1, best.indices) * exists
     return Detected(boxes.gather(1, of_boxes(best.indices)) * exists[..., None], best.values, labels)
+
+
+def _empty(boxes: Tensor, count: int) -> Detected:
+    shape = (boxes.shape[0], count)
+    return Detected(boxes.new_empty(*shape, 4), boxes.new_empty(shape), boxes.new_empty(shape, dtype=torch.int64))

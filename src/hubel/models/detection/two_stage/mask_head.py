@@ -6,7 +6,7 @@ He, Gkioxari, Dollár and Girshick 2017, "Mask R-CNN", arXiv 1703.06870, section
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class MaskHead(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels, *4 * [features]]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = pairwise(widths)
         self.convs = nn.Sequential(*(ConvNormActivation(before, after, 3, norm=norm) for before, after in pairs))
         self.upsampling = nn.ConvTranspose2d(features, features, 2, 2)
         self.classifier = nn.Conv2d(features, num_classes, 1)
@@ -53,6 +53,8 @@ class MaskHead(nn.Module):
         """Raw masks (R, 28, 28) of squares (R, channels, 14, 14), each of the class that ``labels`` (R,) says."""
         signal = functional.relu(self.upsampling(self.convs(squares)))
         masks: Tensor = self.classifier(signal)
+        if masks.is_meta:  # gathering would make PyTorch import its compiler
+            return masks[:, 0]
         own = labels.view(-1, 1, 1, 1).expand(-1, 1, masks.shape[2], masks.shape[3])
         return masks.gather(1, own)[:, 0]
 

@@ -72,7 +72,8 @@ class Selection:
             levels += min(self.before, count) * [level]
         every, score = torch.cat(boxes, 1), torch.cat(scores, 1)
         group = torch.tensor(levels, device=every.device).expand_as(score)
-        kept = unsuppressed(every, score, group, len(counts), self.iou, size) & valid(every) & (torch.sigmoid(score) >= self.least)
+        kept = unsuppressed(every, score, group, len(counts), self.iou, size)
+        kept &= valid(every) & (torch.sigmoid(score) >= self.least)
         best = score.masked_fill(~kept, -torch.inf).topk(self.regions(counts), 1)
         return every.gather(1, of_boxes(best.indices)).masked_fill((best.values == -torch.inf)[..., None], 0)
 
