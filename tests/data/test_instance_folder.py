@@ -16,6 +16,7 @@ from hubel.data.checks.statistics import statistics
 from hubel.data.instances import read_instances, read_labels
 from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError
+from hubel.tasks.registry import guess_task
 from labelled_sets import write_image
 
 ONE, TWO = (slice(2, 9), slice(3, 8)), (slice(5, 18), slice(12, 20))
@@ -129,6 +130,16 @@ def test_cityscapes_values_are_class_and_number_and_groups_are_crowds(tmp_path: 
     sample = sample_of(data, "train")
     check(sample, values, {26: 2, 24001: 0, 33000: 7})
     assert sample.crowd.tolist() == [True, False, False]
+
+
+def test_a_class_may_be_called_mask(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for number, name in enumerate(("mask", "no_mask")):
+            for index in range(2):
+                folder = tmp_path / split / name
+                save(folder / f"{index}.png", np.full((9, 9, 3), 40 * number + index, np.uint8))
+    dataset = read_any(tmp_path)
+    assert dataset.classes == ("mask", "no_mask") and guess_task(tmp_path) == "classify"
 
 
 def test_what_cannot_be_used_is_left_out_or_refused(tmp_path: Path) -> None:

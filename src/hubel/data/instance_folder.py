@@ -14,6 +14,8 @@ Read are, in this order:
 
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,6 +48,8 @@ PLAIN_TREES = frozenset({"masks", "mask", "instances", "pedmasks"})
 """Names of folders whose masks may be of objects of one class."""
 
 _PUBLISHED_TREES = frozenset({"instances", "pedmasks"})  # whose masks are of nothing else
+_TREES = OBJECT_TREES | MASK_TREES | PLAIN_TREES
+_WORD = re.compile(r"[_\-. ]")
 _KIND = "instanceIds"
 _CLASS_OF_ALL = "object"
 _THOUSAND = 1000
@@ -58,12 +62,14 @@ Read = Callable[[Sequence[Path]], tuple[tuple[int, int], list[Found]]]
 
 
 def is_instance_folder(root: Path, published: bool = False) -> bool:
-    """True for a folder with masks of objects; if ``published``, only with those that cannot be anything else."""
-    if not root.is_dir():
+    """True for a folder of images with masks of objects; if ``published``, only with such as are of nothing else."""
+    # A name is found many times as fast as the images of a large folder are listed.
+    if not any(_TREES & set(_WORD.split(Path(folder).name.casefold())) for folder, _, _ in os.walk(root)):
         return False
-    if find_trees(root, OBJECT_TREES).masks or find_trees(root, MASK_TREES, (_KIND,)).masks:
-        return True
-    return bool(find_trees(root, _PUBLISHED_TREES if published else PLAIN_TREES, ("",)).masks)
+    plain = _PUBLISHED_TREES if published else PLAIN_TREES
+    kinds: tuple[tuple[frozenset[str], str], ...] = ((OBJECT_TREES, ""), (MASK_TREES, _KIND), (plain, ""))
+    # A class may be called "mask", too: only masks of images count.
+    return any(_pairs(root, find_trees(root, names, (kind,)), []) for names, kind in kinds)
 
 
 def read_instance_folder(root: Path, strict: bool = False) -> ImageDataset:
