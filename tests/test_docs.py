@@ -27,7 +27,15 @@ from run_pages import (  # noqa: E402
 )
 
 # `hubel demo`, `hubel models --plot`, a training and docs/draw_garments.py write them.
-NOT_DRAWN_BY_PAGES = {"demo.jpg", "choice.png", "report.png", "tracker.jpg", "detector.jpg"}
+NOT_DRAWN_BY_PAGES = {
+    "choice.png",
+    "demo.jpg",
+    "detector.jpg",
+    "report.png",
+    "tracker.jpg",
+    "two-looks-proposals.jpg",
+    "two-looks-squares.png",
+}
 
 
 def _name(page: Path) -> str:
