@@ -24,8 +24,8 @@ CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 # simple_cnn has these as its defaults. The articles are upright and fill the image: crops and rotations only make them
 # harder to distinguish.
 RECIPE = (
-    *("--epochs", "24", "--schedule", "one-cycle", "--learning-rate", "0.0015", "--label-smoothing", "0.03"),
-    *("--batch", "128", "--augment", "flip"),
+    *("--epochs", "34", "--schedule", "one-cycle", "--learning-rate", "0.0015", "--label-smoothing", "0.03"),
+    *("--batch", "128", "--augment", "flip,cutmix"),
 )
 HELD_BACK = 20  # every 20th training image is used for validation
 

@@ -43,7 +43,7 @@ ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15
 # localization's loss are those of DETR (Carion et al. 2020, arXiv 2005.12872, appendix A.4, which has L1).
 _USUAL: dict[str, Any] = {"weight_decay": 0.05, "precision": "auto"}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "classify": {**_USUAL, "batch": 32, "augmentation": ("crop", "flip"), "average": 0.98},
+    "classify": {**_USUAL, "batch": 32, "augmentation": ("crop", "flip", "mixup", "cutmix"), "average": 0.98},
     "localize": {
         **_USUAL,
         "batch": 32,
@@ -76,7 +76,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 _WHOLE = {"unfreeze_from": "1.0", "layer_decay": 1.0, "batch_norm": "train"}
 _TRANSFER = {
     **_WHOLE,
-    **{"epochs": 11, "head_epochs": 3, "learning_rate": 3e-4, "unfreeze_from": "0.67", "batch_norm": "frozen"},
+    **{"epochs": 17, "head_epochs": 3, "learning_rate": 3e-4, "unfreeze_from": "0.67", "batch_norm": "frozen"},
 }
 _FROM_SCRATCH = {**_WHOLE, "epochs": 60, "head_epochs": 0, "learning_rate": 2e-3}
 _CLASSES = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
@@ -424,7 +424,7 @@ def make_config(**values: Any) -> TrainingConfig:
 
 
 def describe_default(name: str) -> str | None:
-    """A default that depends on the task or the start, in words: ``11 (60 from scratch); localize: 20 (…)``."""
+    """A default that depends on the task or the start, in words: ``17 (60 from scratch); localize: 20 (…)``."""
     tasks: dict[str, list[str]] = {}
     for task, (pretrained, scratch) in RECIPES.items():
         if name in pretrained:

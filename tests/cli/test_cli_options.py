@@ -133,7 +133,7 @@ def test_names_longer_than_any_file_s_are_not_called_a_bug(
 def test_defaults_are_described_from_the_tables_that_hold_them() -> None:
     assert (
         describe_default("epochs")
-        == "11 (60 from scratch); localize: 20 (120 from scratch); detect: 60 (200 from scratch); "
+        == "17 (60 from scratch); localize: 20 (120 from scratch); detect: 60 (200 from scratch); "
         "segment: 12 (100 from scratch); super-resolve: 20"
     )
     assert describe_default("batch") == "32; detect: 16; segment: 4; super-resolve: 8"

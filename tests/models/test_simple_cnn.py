@@ -64,12 +64,12 @@ def test_dense_layers_follow_the_image_size() -> None:
 
 def test_it_trains_by_its_own_recipe_unless_told_otherwise() -> None:
     config = complete_config(Path("data"), {"task": "classify", "model": "simple_cnn"})
-    assert (config.epochs, config.batch, config.schedule) == (24, 128, "one-cycle")
-    assert (config.learning_rate, config.label_smoothing, config.augmentation) == (0.0015, 0.03, ("flip",))
+    assert (config.epochs, config.batch, config.schedule) == (34, 128, "one-cycle")
+    assert (config.learning_rate, config.label_smoothing, config.augmentation) == (0.0015, 0.03, ("flip", "cutmix"))
     told = complete_config(
         Path("data"),
         {"task": "classify", "model": "simple_cnn", "weights": None, "epochs": None, "batch": 8, "schedule": "cosine"},
     )
-    assert (told.epochs, told.batch, told.schedule, told.augmentation) == (24, 8, "cosine", ("flip",))
+    assert (told.epochs, told.batch, told.schedule, told.augmentation) == (34, 8, "cosine", ("flip", "cutmix"))
     other = complete_config(Path("data"), {"task": "classify", "model": "resnet18", "weights": None})
-    assert (other.epochs, other.batch, other.augmentation) == (60, 32, ("crop", "flip"))
+    assert (other.epochs, other.batch, other.augmentation) == (60, 32, ("crop", "flip", "mixup", "cutmix"))
