@@ -151,6 +151,11 @@ def _faster_rcnn_on_lite0(classes: int) -> int:
     return body + pyramid + first + second + _convolution(1, 512, 1 + classes) + _convolution(1, 512, 4 * classes)
 
 
+def _faster_rcnn_of_the_paper(channels: int, backbone: int) -> int:
+    """Up to the proposals: the first stage has nine anchors a cell."""
+    return backbone + _convolution(3, channels, channels) + _convolution(1, channels, 9 * 5)
+
+
 def _torchvision_rcnn(published: int, uncounted: int = 0) -> int:
     """``meta["num_params"]`` of its weights: without frozen normalizations, and with offsets for background."""
     return published + uncounted - _convolution(1, 1024, 4)
@@ -170,6 +175,12 @@ _EFFICIENTDET = (3_877_763, 6_622_026, 8_091_215, 12_022_376, 20_707_995, 33_633
 PARAMETERS = {
     **{f"efficientdet_d{number}": count for number, count in enumerate(_EFFICIENTDET)},
     "faster_rcnn": _faster_rcnn_on_lite0(90),
+    "fasterrcnn_vgg16": _faster_rcnn_of_the_paper(512, 14_714_688)
+    + _convolution(7, 512, 4096)
+    + _convolution(1, 4096, 4096)
+    + _convolution(1, 4096, 91 + 4 * 90),
+    # ResNet-50 without its dense layer
+    "fasterrcnn_resnet50_c4": _faster_rcnn_of_the_paper(1024, 23_508_032) + _convolution(1, 2048, 91 + 4 * 90),
     "fasterrcnn_resnet50_fpn": _torchvision_rcnn(41_755_286, 53_120),
     "fasterrcnn_resnet50_fpn_v2": _torchvision_rcnn(43_712_278),
     "fasterrcnn_mobilenet_v3_large_fpn": _torchvision_rcnn(19_386_354, 24_400),
@@ -258,9 +269,11 @@ def test_depth_counts_the_layers_on_the_longest_path() -> None:
             layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
             assert row.depth == len(layers), name
             continue
-        if "faster" in name:  # one convolution to the pyramid and one in it, both stages
+        if "faster" in name:  # one convolution to the pyramid, if there is one, and one in it, both stages
+            pyramid = 0 if isinstance(model.pyramid, nn.Identity) else 2
             own = [key for key in body if key.startswith("backbone.") and ".shortcut." not in key]
-            assert row.depth == len(own) + 2 + len(model.first_stage.convs) + 1 + len(head.convs) + len(head.dense) + 1
+            both = len(model.first_stage.convs) + 1 + len(head.convs) + len(head.dense) + 1
+            assert row.depth == len(own) + pyramid + both, name
             continue
         if name == "sliding_window":
             predictors = (head.reader, head.classifier)

@@ -41,6 +41,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "bins": (*NO_COUNT, 1, None),
     "dense": (*NO_COUNT, None),
     "first_convolutions": (*NO_COUNT, None),
+    "candidates": NO_COUNT,
     "least_objectness": NO_SHARE,
     "least_score": NO_SHARE,
     "mask_features": (*NO_COUNT, None),

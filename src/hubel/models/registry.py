@@ -43,6 +43,7 @@ _FAMILIES = (
     ("detect", "detection.one_stage", "one_stage"),
     ("detect", "detection.faster_rcnn", "faster_rcnn fasterrcnn_resnet50_fpn fasterrcnn_resnet50_fpn_v2"),
     ("detect", "detection.faster_rcnn", "fasterrcnn_mobilenet_v3_large_fpn fasterrcnn_mobilenet_v3_large_320_fpn"),
+    ("detect", "detection.faster_rcnn_single_scale", "fasterrcnn_vgg16 fasterrcnn_resnet50_c4"),
     ("detect", "detection.yolo_v1", "yolo_v1 yolo_v1_tiny"),
     ("detect", "detection.yolo_v2", "yolo_v2 yolo_v2_tiny"),
     ("detect", "detection.yolo_9000", "yolo_9000"),

@@ -35,10 +35,10 @@ order of their scores, so that those left out could only add objects after those
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ from hubel.models.detection.two_stage.detections import best_pairs, dense
 from hubel.models.detection.two_stage.matching import Sampler, match
 from hubel.models.detection.two_stage.proposals import Selection, valid
 from hubel.models.detection.two_stage.region_proposals import RegionProposalNetwork, proposal_loss
-from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
+from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign, RoIPool
 from hubel.models.detection.two_stage.rows import as_rows, from_rows
 
 SHARE = 0.25
@@ -77,6 +77,8 @@ class FasterRCNNConfig:
         features: outputs of each.
         proposals: of a level that suppression looks at, and of an image, in prediction.
         training_proposals: likewise in training.
+        candidates: of a level that suppression looks at, twice as many in training, if these are not as many as
+            proposals.
         least_objectness: lowest probability of a proposal.
         regions: of an image in the second stage's loss.
         origin: where the value of a map lies in its cell: at the ``"centre"``, or, for torchvision's weights, at the
@@ -91,17 +93,36 @@ class FasterRCNNConfig:
     features: Count = 1024
     proposals: Count = 1000
     training_proposals: Count = 2000
+    candidates: Count | None = None
     least_objectness: ShareBelowOne = 0.0
     regions: Count = 512
     origin: Literal["centre", "corner"] = "corner"
+
+
+class Stages(NamedTuple):
+    """What follows the backbone.
+
+    Attributes:
+        pyramid: from maps (N, …, H, W), large to small, to levels.
+        channels: of all levels.
+        align: takes squares from levels.
+        head: scores and offsets of squares.
+        tail: name of the part of the backbone that squares go through first, and are averaged after.
+    """
+
+    pyramid: nn.Module
+    channels: int
+    align: PyramidRoIAlign | RoIPool
+    head: BoxHead
+    tail: str | None = None
 
 
 class FasterRCNN(Detector):
     """A backbone, the pyramid, both stages.
 
     Args:
-        read: names of the backbone's parts whose maps the pyramid reads, large to small, and their channels.
-        pooled: strides of the levels that regions are taken from, the first of the pyramid.
+        read: names of the backbone's parts whose maps the pyramid reads.
+        stages: what follows.
         anchors: of all levels.
 
     Attributes:
@@ -116,23 +137,21 @@ class FasterRCNN(Detector):
         self,
         config: FasterRCNNConfig,
         backbone: nn.Sequential,
-        read: Mapping[str, int],
-        pooled: tuple[int, ...],
+        read: Iterable[str],
+        stages: Stages,
         anchors: PyramidAnchors | CornerAnchors,
         num_classes: int,
         feature_info: Mapping[int, tuple[str, int]] | None = None,
     ) -> None:
-        width = config.pyramid_channels
-        align = PyramidRoIAlign(pooled, aligned=config.origin == "centre")
-        head = BoxHead(width, align.side, config.second_convolutions, config.dense, config.features, num_classes)
-        super().__init__(backbone, head, num_classes, feature_info)
-        self.pyramid = FeaturePyramid(list(read.values()), width, nn.BatchNorm2d if config.pyramid_norm else None)
-        self.first_stage = RegionProposalNetwork(width, anchors.per_cell, config.first_convolutions)
+        super().__init__(backbone, stages.head, num_classes, feature_info)
+        self.pyramid = stages.pyramid
+        self.first_stage = RegionProposalNetwork(stages.channels, anchors.per_cell, config.first_convolutions)
         self._read = frozenset(read)
-        self._align, self._anchors = align, anchors
-        least = config.least_objectness
-        self._selection = Selection(config.proposals, config.proposals, least)
-        self._training_selection = Selection(config.training_proposals, config.training_proposals, least)
+        self._align, self._anchors, self._tail = stages.align, anchors, stages.tail
+        least, candidates = config.least_objectness, config.candidates
+        self._selection = Selection(candidates or config.proposals, config.proposals, least)
+        before = 2 * candidates if candidates else config.training_proposals
+        self._training_selection = Selection(before, config.training_proposals, least)
         self._sampler = Sampler(config.regions, SHARE)
 
     def maps(self, images: Tensor) -> list[Tensor]:
@@ -143,6 +162,8 @@ class FasterRCNN(Detector):
             signal = part(signal)
             if name in self._read:
                 read.append(signal)
+            if len(read) == len(self._read):
+                break
         levels: list[Tensor] = self.pyramid(read)
         return levels
 
@@ -226,7 +247,10 @@ class FasterRCNN(Detector):
     def _second_look(self, levels: Sequence[Tensor], proposals: Tensor) -> dict[str, Tensor]:
         """Scores and offsets of proposals (N, P, 4); nothing is computed for those without an area."""
         regions, rows = as_rows(proposals)
-        scores, offsets = self.head(self._align(levels, regions))
+        squares = self._align(levels, regions)
+        if self._tail:
+            squares = self.backbone.get_submodule(self._tail)(squares).mean((2, 3), keepdim=True)
+        scores, offsets = self.head(squares)
         images, count = proposals.shape[:2]
         scores, offsets = (from_rows(each, rows, images, count) for each in (scores, offsets))
         return {"proposals": proposals, "scores": scores, "offsets": offsets}
@@ -263,7 +287,29 @@ def _on_strides(
         sides = (int(scale * stride) for stride in (*strides, 2 * strides[-1]))
         anchors = CornerAnchors(tuple((side,) for side in sides), RATIOS)
     backbone = source.backbone_up_to(strides[-1])
-    return network(config, backbone, dict(info.values()), strides, anchors, num_classes, info)
+    return network(
+        config,
+        backbone,
+        dict(info.values()),
+        pyramid_stages(config, info.values(), strides, num_classes),
+        anchors,
+        num_classes,
+        info,
+    )
+
+
+def pyramid_stages(
+    config: FasterRCNNConfig, read: Iterable[tuple[str, int]], pooled: tuple[int, ...], num_classes: int
+) -> Stages:
+    """A pyramid on the parts of a backbone that it ``read``s, with their channels, and squares of 7 × 7 values.
+
+    ``pooled`` are strides of the levels that regions are taken from, the first of the pyramid.
+    """
+    width = config.pyramid_channels
+    align = PyramidRoIAlign(pooled, aligned=config.origin == "centre")
+    head = BoxHead(width, align.side, config.second_convolutions, config.dense, config.features, num_classes)
+    norm = nn.BatchNorm2d if config.pyramid_norm else None
+    return Stages(FeaturePyramid([channels for _, channels in read], width, norm), width, align, head)
 
 
 def build_mobilenet(config: FasterRCNNConfig, num_classes: int, in_channels: int, image_size: int) -> FasterRCNN:
@@ -281,7 +327,9 @@ def build_mobilenet(config: FasterRCNNConfig, num_classes: int, in_channels: int
     last = row.config.units[-1].channels
     _, top = source.feature_info[32]
     anchors = CornerAnchors(3 * ((32, 64, 128, 256, 512),), RATIOS)
-    return FasterRCNN(config, nn.Sequential(parts), {"stage6": last, "top": top}, (32,), anchors, num_classes)
+    read = {"stage6": last, "top": top}
+    stages = pyramid_stages(config, read.items(), (32,), num_classes)
+    return FasterRCNN(config, nn.Sequential(parts), read, stages, anchors, num_classes)
 
 
 def classes_of(state: Mapping[str, Tensor]) -> int | None:

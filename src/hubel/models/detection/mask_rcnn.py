@@ -21,8 +21,8 @@ pairs of a proposal and a class; masks' targets are not rounded to 0 and 1, as i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -36,6 +36,7 @@ from hubel.models.detection.faster_rcnn import (
     SHARE,
     FasterRCNN,
     FasterRCNNConfig,
+    Stages,
     build_on,
     build_resnet,
     classes_of,
@@ -45,7 +46,6 @@ from hubel.models.detection.two_stage.detections import Detected, best_pairs, de
 from hubel.models.detection.two_stage.mask_head import SIDE, MaskHead, mask_loss
 from hubel.models.detection.two_stage.matching import match
 from hubel.models.detection.two_stage.proposals import valid
-from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
 from hubel.models.detection.two_stage.rows import as_rows, from_rows
 
 OBJECTS = 100
@@ -81,16 +81,17 @@ class MaskRCNN(FasterRCNN):
         self,
         config: MaskRCNNConfig,
         backbone: nn.Sequential,
-        read: Mapping[str, int],
-        pooled: tuple[int, ...],
+        read: Iterable[str],
+        stages: Stages,
         anchors: PyramidAnchors | CornerAnchors,
         num_classes: int,
         feature_info: Mapping[int, tuple[str, int]] | None = None,
     ) -> None:
-        super().__init__(config, backbone, read, pooled, anchors, num_classes, feature_info)
+        super().__init__(config, backbone, read, stages, anchors, num_classes, feature_info)
         norm = nn.BatchNorm2d if config.mask_norm else None
         self.mask_head = MaskHead(config.pyramid_channels, config.mask_features, num_classes, norm)
-        self._mask_align = PyramidRoIAlign(pooled, SIDE, config.origin == "centre")
+        self._mask_align = replace(stages.align, side=SIDE)
+        self._aligned = config.origin == "centre"
         self._least_score = config.least_score
         self._positives = int(config.regions * SHARE)
 
@@ -126,7 +127,7 @@ class MaskRCNN(FasterRCNN):
 
     def _terms(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
         regions, labels, masks = outputs["mask_boxes"], outputs["mask_labels"], outputs["masks"].float()
-        loss = mask_loss(regions, labels, masks, targets.objects, self._mask_align.aligned)
+        loss = mask_loss(regions, labels, masks, targets.objects, self._aligned)
         return {**super()._terms(outputs, targets), "mask": loss}
 
     def _with_object(self, sampled: Tensor, targets: DetectionTargets | None) -> tuple[Tensor, Tensor]:
