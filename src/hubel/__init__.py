@@ -20,6 +20,7 @@ if _TYPE_CHECKING:
     from hubel.models.fully_convolutional import to_fully_convolutional as to_fully_convolutional
     from hubel.results import Classification as Classification
     from hubel.results import Detections as Detections
+    from hubel.results import Instances as Instances
     from hubel.results import Tracks as Tracks
     from hubel.training import compound_scaling as scaling  # noqa: F401
     from hubel.training.evaluate import evaluate as evaluate
@@ -29,6 +30,7 @@ if _TYPE_CHECKING:
 _HOME_OF = {
     "Classification": "hubel.results",
     "Detections": "hubel.results",
+    "Instances": "hubel.results",
     "HubelError": "hubel.errors",
     "Tracks": "hubel.results",
     "Predictor": "hubel.inference.predictor",

@@ -52,6 +52,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss_weights": {"class": 1.0, "giou": 2.0, "smooth_l1": 5.0},
     },
     "detect": {**_USUAL, "batch": 16, "augmentation": ("crop", "flip", "color"), "average": 0.98},
+    "instances": {**_USUAL, "batch": 4, "augmentation": ("scale", "flip", "color"), "average": 0.98},
     "segment": {
         **_USUAL,
         "batch": 4,
@@ -81,16 +82,15 @@ _TRANSFER = {
 _FROM_SCRATCH = {**_WHOLE, "epochs": 60, "head_epochs": 0, "learning_rate": 2e-3}
 _CLASSES = {"head_learning_rate": 1e-2, "label_smoothing": 0.1}
 _BOXES = {"head_learning_rate": 3e-3, "label_smoothing": 0.0}
+_OBJECTS = ({**_FROM_SCRATCH, **_BOXES, "epochs": 60}, {**_FROM_SCRATCH, **_BOXES, "epochs": 200})
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "classify": ({**_TRANSFER, **_CLASSES}, {**_FROM_SCRATCH, **_CLASSES}),
     "localize": (
         {**_TRANSFER, **_BOXES, "epochs": 20, "learning_rate": 1e-3},
         {**_FROM_SCRATCH, **_BOXES, "epochs": 120},
     ),
-    "detect": (
-        {**_FROM_SCRATCH, **_BOXES, "epochs": 60},
-        {**_FROM_SCRATCH, **_BOXES, "epochs": 200},
-    ),
+    "detect": _OBJECTS,
+    "instances": _OBJECTS,
     "segment": (
         {
             **_FROM_SCRATCH,
@@ -245,10 +245,11 @@ class TrainingConfig:
 
     data: Path
     task: Annotated[
-        Literal["classify", "localize", "detect", "segment", "super-resolve"],
+        Literal["classify", "localize", "detect", "segment", "instances", "super-resolve"],
         Option(
             "classify: one class per image. localize: one class and box. detect: all objects with their boxes. "
-            "segment: the class of every pixel. super-resolve: enlarge images; any photographs will do.",
+            "segment: the class of every pixel. instances: all objects with their masks. "
+            "super-resolve: enlarge images; any photographs will do.",
             default="detected: classify, detect or segment",
         ),
     ] = "classify"

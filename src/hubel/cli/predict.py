@@ -81,7 +81,7 @@ def predict(
     cutout: Annotated[
         str | None,
         typer.Option(
-            metavar="CLASS", help="Segmentation, with --save: images of this class on a transparent background."
+            metavar="CLASS", help="Segmentation, instances, with --save: this class on a transparent background."
         ),
     ] = None,
     save: Annotated[
@@ -128,7 +128,8 @@ def predict(
     The line says which classes, or how many objects of each class; --verbose lists the objects. An image that cannot be
     read is reported and skipped, and the exit status is 1.
     With --json: one object per line, {"source", "width", "height", "model", "task", …}, with "classes",
-    "objects", boxes in pixels, or "mask": the file with the class of each pixel, in DIR, or else in runs/predict.
+    "objects", boxes in pixels, each with its "mask" (COCO run lengths) if the model finds them, or "mask": the file
+    with the class of each pixel, in DIR, or else in runs/predict.
 
     \b
     hubel predict photo.jpg
@@ -137,6 +138,7 @@ def predict(
     hubel predict street.jpg --model yolov4.cfg --weights yolov4.weights
     hubel predict holiday/ more/*.png --save out/
     hubel predict clip.mp4 --every 5 --save out/
+    hubel predict shelf.jpg --model runs/bottles --save found/     outlines, if the model finds masks
     hubel predict call.mp4 --model runs/people --cutout person --save out/
     hubel predict new.jpg --model runs/flowers --json
     hubel predict small.jpg --model runs/photos --save large/      a network that enlarges images

@@ -39,13 +39,15 @@ def train(
     """Train a network on labelled images.
 
     For classification, DATA has one folder per class, or train/, val/ and test/ with those inside. For detection and
-    localization, it has labels of any annotation tool; localization takes the largest box of each image.
+    localization, it has labels of any annotation tool; localization takes the largest box of each image. For instances,
+    these have outlines or masks.
 
     \b
     hubel train flowers/
     hubel train flowers/ --model resnet50 --epochs 20 --augment crop,flip,color,randaugment
     hubel train cells/                          labels of an annotation tool: trains a detector
     hubel train raccoons/ --task localize
+    hubel train bottles/ --task instances       outlines or masks: finds objects with their pixels
     hubel train photos/ --task super-resolve    any images: trains a network that enlarges them
     hubel train --config runs/flowers/config.yaml --epochs 20
     hubel train flowers/ --resume

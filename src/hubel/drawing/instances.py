@@ -35,8 +35,7 @@ def draw_instances(image: Image.Image, labels: Sequence[BoxLabel], masks: Sequen
         seen[label.colour] += 1
     for index in layout.order:
         part, x, y = _scaled(masks[index], layout)
-        line = min(layout.line, max(1, round(np.sqrt(part.sum()) * _LINE)))
-        _paint(shown, part, x, y, shades[index], line)
+        paint_mask(shown, part, x, y, shades[index], layout.line)
     layout.image.paste(Image.fromarray(shown))
     layout.draw_labels(thin_out=True)
     return layout.image
@@ -63,12 +62,16 @@ def _scaled(mask: RunLengthMask, layout: Layout) -> tuple[np.ndarray, int, int]:
     return np.asarray(smooth) > 127, left, top
 
 
-def _paint(shown: np.ndarray, part: np.ndarray, x: int, y: int, colour: Colour, line: int) -> None:
-    """Draw an object (h, w) on pixels (H, W, 3) in place; what is outside is left out."""
+def paint_mask(shown: np.ndarray, part: np.ndarray, x: int, y: int, colour: Colour, line: int) -> None:
+    """Draw an object, bool (h, w), at ``x, y`` on pixels, uint8 (H, W, 3), in place; what is outside is left out.
+
+    The outline is ``line`` pixels wide, or less around small objects.
+    """
     from scipy.ndimage import maximum_filter, minimum_filter
 
     if not part.size:
         return
+    line = min(line, max(1, round(np.sqrt(part.sum()) * _LINE)))
     around = 1  # for the dark line outside
     mask = np.pad(part, around).astype(np.uint8)
     x, y = x - around, y - around

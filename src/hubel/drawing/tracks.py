@@ -1,4 +1,4 @@
-"""Tracks on the frames of a video: boxes and ids in constant colours, trails, counting lines and zones."""
+"""Tracks on the frames of a video: boxes or masks, and ids, in constant colours, trails, counting lines and zones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw
 
 from hubel.drawing.boxes import colour_of, draw_frame
 from hubel.drawing.canvas import DARK, WHITE, Colour, rounded_mask, text_label
+from hubel.drawing.instances import paint_mask
+from hubel.masks import decode_part
 from hubel.results import Tracks
 
 Point = tuple[float, float]
@@ -29,7 +31,10 @@ class Mark:
 
 
 class TrackAnnotator:
-    """Draws tracks on consecutive frames: boxes, ids (and classes if ``names``), and trails of ``trail`` frames."""
+    """Draws tracks on consecutive frames: boxes, or masks if there are any, ids (and classes if ``names``), and trails.
+
+    A trail is where a track was in the last ``trail`` frames.
+    """
 
     def __init__(self, names: bool = False, trail: int = 40) -> None:
         self._names = names
@@ -40,7 +45,7 @@ class TrackAnnotator:
     def annotate(self, image: np.ndarray, tracks: Tracks, marks: Sequence[Mark] = ()) -> np.ndarray:
         """Draw the tracks of the next frame, uint8 (H, W, 3) in RGB, on a copy of it."""
         self._frame += 1
-        frame = Image.fromarray(image)
+        frame = Image.fromarray(image if tracks.masks is None else _with_masks(image, tracks))
         text = max(11, round(0.019 * math.sqrt(frame.width * frame.height)))
         draw = ImageDraw.Draw(frame)
         self._update_trails(tracks)
@@ -50,8 +55,9 @@ class TrackAnnotator:
             _draw_trail(draw, [point for _, point in points], colour_of(id_), max(2, text // 5))
         order = np.argsort(tracks.boxes[:, 3], kind="stable").tolist()  # nearer objects over those behind them
         boxes = tracks.boxes.tolist()
-        for index in order:
-            draw_frame(draw, boxes[index], colour_of(int(tracks.ids[index])), max(2, text // 7))
+        if tracks.masks is None:
+            for index in order:
+                draw_frame(draw, boxes[index], colour_of(int(tracks.ids[index])), max(2, text // 7))
         for index in order:
             id_ = int(tracks.ids[index])
             label = f"{id_} {tracks.names[index]}" if self._names else str(id_)
@@ -67,6 +73,14 @@ class TrackAnnotator:
                 points.popleft()
             if not points:
                 del self._trails[id_]
+
+
+def _with_masks(image: np.ndarray, tracks: Tracks) -> np.ndarray:
+    """A copy of the frame with the masks of the tracks, nearer ones over those behind them."""
+    shown, line = image.copy(), max(2, round(0.0027 * math.sqrt(image.shape[0] * image.shape[1])))
+    for index in np.argsort(tracks.boxes[:, 3], kind="stable").tolist():
+        paint_mask(shown, *decode_part((tracks.masks or ())[index]), colour_of(int(tracks.ids[index])), line)
+    return shown
 
 
 def _draw_trail(draw: ImageDraw.ImageDraw, points: Sequence[Point], colour: Colour, line: int) -> None:

@@ -93,8 +93,9 @@ def export(
     """Write a model for use without hubel: ``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``.
 
     The file takes uint8 pixels (N, height, width, channels), any N, and gives probabilities in float32, of a detector
-    or localizer boxes (N, A, 4) in pixels of the network's input and scores (N, A, classes), of segmentation networks
-    class maps (N, height, width), of those that enlarge images (N, scale · height, scale · width, channels), 0..255.
+    or localizer boxes (N, A, 4) in pixels of the network's input and scores (N, A, classes), of objects with masks also
+    the probability of each part of a box that it belongs to the object (N, A, S, S), of segmentation networks class
+    maps (N, height, width), of those that enlarge images (N, scale · height, scale · width, channels), 0..255.
     The last two take any height and width, of at least 33 pixels for segmentation, unless they are in int8. Classes,
     preprocessing, task, versions and the weights' licence are in its metadata. Beside it are ``preprocessing.json`` and
     ``use.py``, a short program that uses it. Before the folder appears the file is run by its own runtime and compared
@@ -253,6 +254,9 @@ def _folder(out: str | Path | None, name: str, format: str, precision: str) -> P
 def _nms_thresholds(backend: Backend, precision: str, task: str, conf: float, iou: float, name: str) -> Thresholds:
     """The thresholds of a graph that ends in objects, if there can be one."""
     require_detector(task, name, "--nms")
+    if "masks" in decoder_of(task, name).OUTPUTS:
+        message = f"{name} finds masks, which a file that ends in boxes would leave out"
+        raise UsageError(message, "omit --nms: the network has suppressed what overlaps already")
     backend.check_nms(precision)
     for option, fraction in (("conf", conf), ("iou", iou)):
         if not 0 <= fraction <= 1:

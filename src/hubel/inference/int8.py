@@ -137,7 +137,7 @@ def find_or_quantize(
         return cached
     metadata = source.load()[1]
     decoder = decoder_of(metadata.task, source.name)
-    if "probabilities" not in decoder.OUTPUTS and not decoder.NMS:
+    if "masks" in decoder.OUTPUTS or ("probabilities" not in decoder.OUTPUTS and not decoder.NMS):
         raise ModelError(
             f"{source.name} cannot be quantized: the cost of int8 is only measured for classifiers and detectors",
             "use --precision bf16, fp16 or fp32",

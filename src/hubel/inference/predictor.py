@@ -77,8 +77,9 @@ class Predictor:
         tile: a detector also sees overlapping tiles of so many pixels of the original, for small objects in large
             images; see :mod:`hubel.inference.tiles`. A network for segmentation sees such tiles instead of the whole,
             so many pixels along their shorter side; see :mod:`hubel.inference.map_tiles`.
-        cutout: name of a class of a network for segmentation; results are :class:`~hubel.results.Cutout`, which show
-            what the image has of it on a transparent background. In videos the mask is smoothed over time.
+        cutout: name of a class of a network for segmentation or instances; results are
+            :class:`~hubel.results.Cutout`, which show what the image has of it on a transparent background. In videos
+            the mask is smoothed over time.
         weights: file of the weights of a Darknet cfg, if it is not beside it under the same name.
 
     Raises:
@@ -212,7 +213,7 @@ class Predictor:
             else:
                 from hubel.inference.cutout import cut_out
 
-                yield from cut_out(outcomes, self._cutout)
+                yield from cut_out(outcomes, self._cutout, self.metadata)
 
     def _outcomes(self, images: Iterable[ImageSource]) -> Generator[Prediction | FailedImage, None, None]:
         images = self.select_engine(images)

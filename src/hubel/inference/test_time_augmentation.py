@@ -30,7 +30,8 @@ def merge_of(metadata: ModelMetadata, model: str, thresholds: Thresholds, is_fil
 
     Raises:
         ModelError: such models make no predictions of images.
-        UsageError: an exported file gives decisions, or scores would fall twice: in each view and in both together.
+        UsageError: masks cannot be merged, an exported file gives decisions, or scores would fall twice: in each view
+            and in both together.
     """
     if thresholds.suppression.decay is not None:
         message = f"--nms {thresholds.nms} would lower the scores of --tta twice, in each view and of both together"
@@ -41,6 +42,8 @@ def merge_of(metadata: ModelMetadata, model: str, thresholds: Thresholds, is_fil
             message = f"{model} is an exported model without the probabilities that --tta averages"
             raise UsageError(message, "omit --tta, or pass the model that was exported instead of its file")
         return None
+    if not hasattr(decoder, "merge_mirrored"):
+        raise UsageError(f"{model} finds masks, which --tta cannot join", "omit --tta")
     merge = partial(decoder.merge_mirrored, metadata=metadata, thresholds=thresholds)
 
     def merged(predictions: Predictions, mirrored: Predictions) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -198,7 +199,8 @@ def detect_with_model(
             kept = np.array([name in classes for name in found.names], bool)
             boxes, scores, labels = found.boxes[kept], found.scores[kept], found.labels[kept]
             names = tuple(name for name in found.names if name in classes)
-            found = replace(found, boxes=boxes, scores=scores, labels=labels, names=names, masks=None)
+            masks = None if found.masks is None else tuple(itertools.compress(found.masks, kept.tolist()))
+            found = replace(found, boxes=boxes, scores=scores, labels=labels, names=names, masks=masks)
         yield FrameState(frame.number, frame.time, image, found)
 
 
@@ -220,7 +222,9 @@ def associate(
         found, elapsed = state.found, clock.elapsed(state.number, state.time)
         with timer.measure("associate"):
             tracked = tracker.update(found.boxes, found.scores, found.labels, state.features, elapsed=elapsed)
-        names = tuple(found.names[index] for index in tracked.detections.tolist())
+        chosen = tracked.detections.tolist()
+        names = tuple(found.names[index] for index in chosen)
+        masks = None if found.masks is None else tuple(found.masks[index] for index in chosen)
         boxes, scores = tracked.boxes.astype(np.float32), tracked.scores.astype(np.float32)
         tracks = Tracks(
             found.source,
@@ -230,6 +234,7 @@ def associate(
             scores,
             tracked.labels,
             names,
+            masks,
             frame=state.number,
             time=state.time,
             ids=tracked.ids,

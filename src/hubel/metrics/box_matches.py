@@ -8,6 +8,7 @@ import numpy as np
 
 from hubel.boxes import ioa, iou
 from hubel.metrics.coco import GroundTruth, PredictedObjects
+from hubel.metrics.mask_overlap import pairwise_overlaps
 
 SCORE_THRESHOLD = 0.25
 """Minimum score of boxes that are shown to users and count in the confusion matrix."""
@@ -42,7 +43,8 @@ def match_boxes(
     """Match the boxes of an image that reach a score, in order of score.
 
     A box is matched with the unmatched object that it overlaps most: first among those of its class, as in COCO, so
-    that the correct boxes are the same as there; then the remaining boxes with the remaining objects.
+    that the correct boxes are the same as there; then the remaining boxes with the remaining objects. Where both sides
+    have masks, these are compared, and not the boxes.
     """
     crowd = np.zeros(len(truth.labels), bool) if truth.crowd is None else np.asarray(truth.crowd, bool)
     scores = np.asarray(predicted.scores)
@@ -50,17 +52,26 @@ def match_boxes(
     order = order[scores[order] >= score_threshold]
     objects = np.full(len(scores), IGNORED)
     objects[order] = UNMATCHED
-    boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))
-    overlap = iou(boxes, true_boxes)
+    overlap, within = overlaps_of(truth, predicted)
     overlap[:, crowd] = 0
     same = np.asarray(predicted.labels)[:, None] == np.asarray(truth.labels)[None]
     _match(objects, np.where(same, overlap, 0), order)
-    in_crowd = np.where(same & crowd[None], ioa(boxes, true_boxes), 0).max(1, initial=0) >= IOU_THRESHOLD
+    in_crowd = np.where(same & crowd[None], within, 0).max(1, initial=0) >= IOU_THRESHOLD
     objects[in_crowd & (objects == UNMATCHED)] = IGNORED
     _match(objects, overlap, order)
     right = np.array([index >= 0 and same[box, index] for box, index in enumerate(objects)], bool)
     wrong = ~right & (objects != IGNORED)
     return BoxMatches(objects, order[right[order]], order[wrong[order]], np.setdiff1d(np.flatnonzero(~crowd), objects))
+
+
+def overlaps_of(truth: GroundTruth, predicted: PredictedObjects) -> tuple[np.ndarray, np.ndarray]:
+    """IoU of what was predicted with the objects, and the fraction of it that lies in each: (F, T)."""
+    if truth.masks is not None and predicted.masks is not None:
+        counts = np.zeros(len(truth.masks), bool), np.ones(len(truth.masks), bool)
+        overlap, within = (pairwise_overlaps(predicted.masks, truth.masks, crowd) for crowd in counts)
+        return overlap, within
+    boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))
+    return iou(boxes, true_boxes), ioa(boxes, true_boxes)
 
 
 def _match(objects: np.ndarray, overlap: np.ndarray, order: np.ndarray) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from hubel.boxes import area
 from hubel.errors import DataError
-from hubel.metrics.mask_overlap import boundaries, overlaps, read_runs
+from hubel.metrics.mask_overlap import boundary_overlaps, overlaps, read_runs
 
 RECALL_STEPS = np.linspace(0, 1, 101)
 """Recalls at which precision is sampled: 0, 0.01, … 1."""
@@ -23,6 +23,7 @@ RECALL_STEPS = np.linspace(0, 1, 101)
 _CLASS_METRICS = ("AP", "AP50", "AR100", "AP_small", "AP_medium", "AP_large")
 _AREAS = ("all", "small", "medium", "large")  # below 32², below 96², above
 _MAX_DETECTIONS = (1, 10, 100)  # per class and image
+_LOWEST_IOU = 0.5  # of a match
 _MASKS_AT_ONCE = 1000  # of several images: most of the time would be that of calls for a few
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _NO_ROWS = np.empty((0, 8))
@@ -145,9 +146,10 @@ class CocoEvaluator:
             rows, columns = (np.concatenate([block[side].ravel() for block in blocks]) for side in (0, 1))
             crowd = true[columns, 7] == 1
             iou = overlaps(runs, true_runs, rows, columns, crowd)
-            if self.kind == "boundary":
-                along = [read_runs(boundaries(side)) for side in (masks, true_masks)]
-                iou = np.where(crowd, iou, np.minimum(iou, overlaps(along[0], along[1], rows, columns, crowd)))
+            if self.kind == "boundary":  # of pairs that may match: the others keep an IoU that is too small
+                near = ~crowd & (iou >= _LOWEST_IOU)
+                others = boundary_overlaps(masks, true_masks, rows[near], columns[near])
+                iou[near] = np.minimum(iou[near], others)
             ends = np.cumsum([block[0].size for block in blocks])
             for block, part in zip(blocks, np.split(iou, ends[:-1]), strict=True):
                 image, label = true[block[1][0, 0], :2].astype(int).tolist()

@@ -29,8 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hubel.boxes import iou
-from hubel.metrics.box_matches import IOU_THRESHOLD, BoxMatches
+from hubel.metrics.box_matches import IOU_THRESHOLD, BoxMatches, overlaps_of
 from hubel.metrics.coco import RECALL_STEPS, GroundTruth, PredictedObjects
 
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
@@ -87,9 +86,8 @@ def image_errors(truth: GroundTruth, predicted: PredictedObjects, matches: BoxMa
     """The mistakes of an image; ``matches`` are those of all boxes, whatever their score."""
     single = np.ones(len(truth.labels), bool) if truth.crowd is None else ~np.asarray(truth.crowd, bool)
     classes, labels = np.asarray(truth.labels, np.int64), np.asarray(predicted.labels, np.int64)
-    boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))
     right, wrong = matches.right, matches.wrong
-    overlap = iou(boxes[wrong], true_boxes) * single
+    overlap = overlaps_of(truth, predicted)[0][wrong] * single
     same = labels[wrong, None] == classes
     own, other = np.where(same, overlap, 0), np.where(same, 0, overlap)
     closest, closest_other = own.max(1, initial=0), other.max(1, initial=0)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from hubel.masks import RunLengthMask, decode_part, encode_part
+
 BOUNDARY = 0.02
 """Width of a boundary as a fraction of the image's diagonal (Cheng et al. 2021, arXiv 2103.16562, section 5)."""
 
@@ -102,11 +104,41 @@ def overlaps(found: Runs, truth: Runs, rows: np.ndarray, columns: np.ndarray, cr
     return iou
 
 
-def boundaries(masks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What of masks lies along their outlines, on the inside."""
-    from faster_coco_eval import mask
+def boundary_overlaps(
+    found: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]], rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """Boundary IoU of pairs of masks, float64 (P,) 0..1: the IoU of what of each lies along its outline, inside."""
+    along = []
+    for masks, chosen in ((found, rows), (truth, columns)):
+        used, places = np.unique(chosen, return_inverse=True)
+        along.append((read_runs([_boundary(masks[index]) for index in used.tolist()]), places))
+    (one, rows), (other, columns) = along
+    return overlaps(one, other, rows, columns, np.zeros(len(rows), bool))
 
-    return [mask.rleToBoundary(dict(each), BOUNDARY) for each in masks]
+
+def _boundary(mask: dict[str, Any]) -> dict[str, Any]:
+    """The pixels of a mask within a distance of its outline; beyond the image's edge there is no mask.
+
+    The distance is the larger of those in x and y, as in the paper's implementation.
+    """
+    from scipy.ndimage import minimum_filter
+
+    (height, width), counts = mask["size"], mask["counts"]
+    part, x, y = decode_part(RunLengthMask(height, width, counts if isinstance(counts, str) else counts.decode()))
+    if not part.size:
+        return mask
+    distance = max(1, round(BOUNDARY * float(np.hypot(height, width))))
+    inner = minimum_filter(part.astype(np.uint8), 2 * distance + 1, mode="constant", cval=0)
+    return encode_part(part & (inner == 0), x, y, height, width).to_coco()
+
+
+def pairwise_overlaps(
+    found: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]], crowd: np.ndarray
+) -> np.ndarray:
+    """IoU of all pairs of masks, float64 (F, T) 0..1; with crowds, bool (T,), the share of what was found in them."""
+    columns, rows = np.meshgrid(np.arange(len(truth)), np.arange(len(found)))
+    flat = rows.ravel(), columns.ravel()
+    return overlaps(read_runs(found), read_runs(truth), *flat, crowd[flat[1]]).reshape(rows.shape)
 
 
 def _places(sizes: np.ndarray) -> np.ndarray:

@@ -15,12 +15,12 @@ from PIL import Image
 
 import hubel
 from hubel.data.image_io import read_image
-from hubel.drawing import draw_boxes
+from hubel.drawing import draw_boxes, draw_instances
 from hubel.errors import ImageError
 from hubel.fileio import atomic_write, write_text
 from hubel.reports import figures
 from hubel.reports.format import CHOSEN_ON_THEM, cell, duration, figure, percent, split_label
-from hubel.reports.report_data import Comparison, TaskReport, TrainingReport
+from hubel.reports.report_data import Comparison, InstanceMistake, TaskReport, TrainingReport
 
 SAMPLE_SIDE = 160
 """Side of an augmented sample's cell in pixels."""
@@ -91,7 +91,9 @@ def write_report(folder: str | Path, report: TrainingReport, sections: TaskRepor
         except ImageError:
             unreadable.append(mistake.path.name)
             continue
-        if mistake.boxes:
+        if isinstance(mistake, InstanceMistake):
+            image = _truth_and_found(image, mistake)
+        elif mistake.boxes:
             image = draw_boxes(image, mistake.boxes)
         image.thumbnail((sections.mistakes_side, sections.mistakes_side), Image.Resampling.LANCZOS)
         mistakes.append((mistake, jpeg_url(image)))
@@ -154,6 +156,20 @@ def _side_by_side(comparison: Comparison) -> Image.Image:
     for number, image in enumerate(images):
         row.paste(image, (number * (width + gap), 0))
     return row.resize((2 * row.width, 2 * row.height), Image.Resampling.NEAREST)
+
+
+def _truth_and_found(image: Image.Image, mistake: InstanceMistake) -> Image.Image:
+    """The image with the labelled objects, and beside it with those that were found."""
+    panels = [
+        draw_instances(image, [label for label, _ in side], [mask for _, mask in side])
+        for side in (mistake.truth, mistake.found)
+    ]
+    width, height = panels[0].size
+    gap = max(4, width // 80)
+    both = Image.new("RGB", (2 * width + gap, height), "white")
+    for number, panel in enumerate(panels):
+        both.paste(panel, (number * (width + gap), 0))
+    return both
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hubel.drawing import BoxLabel
+from hubel.masks import RunLengthMask
 
 _FEW = 100  # validation images: a top-1 has a standard error of up to 5 points
 
@@ -49,6 +50,23 @@ class DetectionMistake:
 
 
 @dataclass(frozen=True)
+class InstanceMistake:
+    """One image with false positives or missed objects, which have masks.
+
+    Attributes:
+        truth: the labelled objects, drawn on one copy of the image.
+        found: drawn on another beside it.
+        wrong, missed: as in :class:`DetectionMistake`.
+    """
+
+    path: Path
+    truth: Sequence[tuple[BoxLabel, RunLengthMask]]
+    found: Sequence[tuple[BoxLabel, RunLengthMask]]
+    wrong: Sequence[str]
+    missed: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One image that was predicted, beside others.
 
@@ -60,6 +78,10 @@ class Comparison:
     path: Path
     panels: Sequence[tuple[str, np.ndarray]]
     note: str
+
+
+Mistakes = Sequence[Mistake] | Sequence[DetectionMistake] | Sequence[InstanceMistake] | Sequence[Comparison]
+"""The worst mistakes of a model, worst first, all of one kind."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +119,7 @@ class TrainingReport:
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int | None = None
-    mistakes: Sequence[Mistake] | Sequence[DetectionMistake] | Sequence[Comparison] = ()
+    mistakes: Mistakes = ()
     mistakes_split: str = "val"
     augmentation: Sequence[AugmentationSample] = ()
     transforms: Sequence[str] = ()

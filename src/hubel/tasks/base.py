@@ -27,7 +27,7 @@ from hubel.data.transforms.pipeline import Transform
 from hubel.models.base import BatchTargets, Model
 from hubel.models.metadata import ModelMetadata
 from hubel.reports.augmentation_preview import augmentation_preview
-from hubel.reports.report_data import AugmentationSample, Comparison, DetectionMistake, Mistake, TaskReport
+from hubel.reports.report_data import AugmentationSample, Mistakes, TaskReport
 from hubel.results import Prediction
 from hubel.tasks.decoding import Thresholds
 
@@ -90,7 +90,7 @@ class Evaluator(ABC):
         """Rows of ``predictions.jsonl``; of samples only."""
 
     @abstractmethod
-    def worst_predictions(self) -> Sequence[Mistake] | Sequence[DetectionMistake] | Sequence[Comparison]:
+    def worst_predictions(self) -> Mistakes:
         """The worst mistakes, worst first; of samples only."""
 
 

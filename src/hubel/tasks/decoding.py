@@ -20,6 +20,7 @@ FOLDERS = {
     "localize": "localization",
     "detect": "detection",
     "segment": "segmentation",
+    "instances": "instances",
     "super-resolve": "super_resolution",
 }
 """Task → its folder in ``hubel.tasks``. Its module ``task`` defines the class of that name, as classes are spelled."""
@@ -115,7 +116,8 @@ class Decoder(Protocol):
         NMS: they are dense, and objects are selected from them by non-maximum suppression.
         TILES: what is joined where the network sees tiles of an image: ``"objects"``, ``"maps"``; ``None``: it cannot.
         AVERAGED_IN_NETWORK: they are decisions, which cannot be averaged over several views of an image: the network
-            has to do it before it decides. There is no :meth:`merge_mirrored` then.
+            has to do it before it decides. There is no :meth:`merge_mirrored` then, nor where predictions of two views
+            cannot be joined.
     """
 
     OUTPUTS: tuple[str, ...]

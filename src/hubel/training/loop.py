@@ -339,7 +339,7 @@ def _validate(training: TrainingRun, lower: FrozenBackbone, upper: nn.Module) ->
             if isinstance(outputs, Tensor):
                 outputs = outputs.float()
             else:
-                outputs = {name: output.float() for name, output in outputs.items()}
+                outputs = {name: each.float() if each.is_floating_point() else each for name, each in outputs.items()}
             terms = model.losses(outputs, training.data.targets(batch, accelerator.device, train=False))
             losses = {name: float(term) for name, term in terms.items()}
             count = len(batch.indices)

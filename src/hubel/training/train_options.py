@@ -17,7 +17,7 @@ from hubel.config import TrainingConfig
 class TrainingOptions(TypedDict, total=False):
     """See :class:`hubel.config.TrainingConfig`; text is read as on the command line."""
 
-    task: Literal["classify", "localize", "detect", "segment", "super-resolve"]
+    task: Literal["classify", "localize", "detect", "segment", "instances", "super-resolve"]
     model: str
     backbone: str | None
     weights: str | Path | None

@@ -152,6 +152,7 @@ _AUGMENTATIONS = {
     "classify": ("crop,flip", "crop,flip,color", "crop,flip,randaugment", "crop,flip,mixup,cutmix"),
     "localize": ("scale,flip,color", "scale,flip", "crop,flip,color"),
     "detect": ("crop,flip,color", "crop,flip", "scale,flip,color", "mosaic,crop,flip,color"),
+    "instances": ("scale,flip,color", "scale,flip", "crop,flip,color"),
     "segment": ("scale,flip,color", "scale,flip", "flip,color"),
     "super-resolve": ("flip,turn", "flip"),
 }

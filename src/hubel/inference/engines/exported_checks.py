@@ -65,6 +65,7 @@ class CheckedEngine:
             "probabilities": (images, self._classes),
             "boxes": (images, anchors, 4),
             "scores": (images, anchors, self._classes),
+            "masks": (images, anchors, None, None),
             "class_map": (images, None, None),
             "image": (images, None, None, None),
         }

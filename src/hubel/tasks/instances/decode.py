@@ -18,6 +18,13 @@ NMS = True
 TILES = None
 AVERAGED_IN_NETWORK = False
 
+_TORCHVISIONS = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
+
+
+def as_torchvision(metadata: ModelMetadata) -> bool:
+    """Whether masks are pasted as in torchvision, whose network it is."""
+    return metadata.architecture in _TORCHVISIONS
+
 
 class Selected(NamedTuple):
     """Objects of one image in pixels of the network's input, best first.
@@ -56,7 +63,7 @@ def results(
                 objects.scores,
                 objects.labels,
                 tuple(metadata.classes[label] for label in objects.labels),
-                tuple(paste_masks(objects.masks, moved, image.height, image.width)),
+                tuple(paste_masks(objects.masks, moved, image.height, image.width, as_torchvision(metadata))),
                 frame=image.frame,
                 time=image.time,
             )
