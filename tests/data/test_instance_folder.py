@@ -62,7 +62,7 @@ def test_a_mask_numbers_the_objects_as_in_pennfudanped(tmp_path: Path) -> None:
     (tmp_path / "Annotation" / "FudanPed00001.txt").write_text("# Compatible with PASCAL Annotation Version 1.00\n")
     data = read_instances(tmp_path)
     first, second = data.splits["all"]
-    assert data.classes == ("object",) and not data.warnings
+    assert data.classes == ("object",) and not data.warnings and guess_task(tmp_path) == "instances"
     check(first, values, {1: 0, 2: 0})
     assert check_data(tmp_path).errors == 0 and statistics(read_any(tmp_path)).splits["all"].objects == 2
     write_annotations(read_labels(tmp_path), "coco", tmp_path / "coco")

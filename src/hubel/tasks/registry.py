@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from hubel.data.annotations.api import detect_formats
+from hubel.data.instances import is_unlabelled_instance_folder
 from hubel.data.mask_folder import MASK_TREES, VOC_TREES, is_mask_folder
 from hubel.errors import ModelError
 from hubel.models import architecture
@@ -33,4 +34,6 @@ def guess_task(data: Path, model: str | None = None) -> str:
     has_labels = data.exists() and bool(detect_formats(data))
     if is_mask_folder(data, MASK_TREES if has_labels else MASK_TREES | VOC_TREES):
         return "segment"
+    if not has_labels and is_unlabelled_instance_folder(data):
+        return "instances"
     return "detect" if has_labels else "classify"

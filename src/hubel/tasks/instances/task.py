@@ -60,6 +60,7 @@ class Instances(Detection):
     name = "instances"
     result = InstanceResult
     network = "mask_rcnn"
+    has_masks = True
     model_type = (Detector, "a network for instance segmentation")
     monitor = ("mask_AP", "mask_AP50", "-loss")
     logged_metrics: ClassVar[Mapping[str, str]] = {"mask_AP50": "mask AP50", "mask_AP": "mask AP", "AP": "box AP"}
