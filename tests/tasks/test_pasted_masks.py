@@ -110,3 +110,25 @@ def test_results_have_the_masks_of_the_objects_that_are_kept() -> None:
     assert [row["mask"]["size"] for row in found.to_json()["objects"]] == [[80, 160]] * 2
     (none,) = results(predictions, [Photograph()], metadata, Thresholds(conf=0.95))
     assert none.masks == () and none.to_json() == {"objects": []}
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "maskrcnn_resnet50_fpn"])
+def test_a_mask_is_not_squeezed_into_the_part_of_its_box_that_is_in_the_image(name: str) -> None:
+    """The input has 20 rows of padding above and below; a box reaches from there over the whole image."""
+    metadata = ModelMetadata("instances", name, 1, 3, 80, ["ball"], Preprocessing(80, 80, resize="fit"))
+    masks = np.zeros((1, 1, 28, 28), np.float32)
+    masks[0, 0, 14:] = 1  # of rows 0 to 60 of the input those from 30 on, which are 20 and more of the original
+    predictions = {
+        "boxes": np.array([[[0, 0, 80, 60]]], np.float32),
+        "scores": np.full((1, 1, 1), 0.9, np.float32),
+        "masks": masks,
+    }
+
+    class Photograph:
+        source, width, height, frame, time = "a.jpg", 160, 80, None, None
+
+    (found,) = results(predictions, [Photograph()], metadata, Thresholds())
+    np.testing.assert_allclose(found.boxes, [[0, 0, 160, 80]])
+    assert found.masks is not None
+    pixels = decode(found.masks[0])
+    assert not pixels[:18].any() and pixels[22:78, 2:158].all()

@@ -203,7 +203,12 @@ def images_with_nan(values: np.ndarray) -> list[int]:
 
 def scale_to_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:
     """Boxes (K, 4) in pixels of the network's input as float32 boxes of a ``width`` × ``height`` original."""
+    moved = in_plane_of_original(boxes, preprocessing, width, height)
+    return np.asarray(moved.clip(0, [width, height] * 2), np.float32)
+
+
+def in_plane_of_original(boxes: np.ndarray, preprocessing: Preprocessing, width: int, height: int) -> np.ndarray:
+    """As :func:`scale_to_original`, float64, but what lies in the padding of the input stays: beyond the image."""
     left, top, right, bottom = preprocessing.crop_box(width, height)
     scale = np.array([(right - left) / preprocessing.width, (bottom - top) / preprocessing.height] * 2)
-    moved = boxes * scale + np.array([left, top] * 2)
-    return np.asarray(moved.clip(0, [width, height] * 2), np.float32)
+    return np.asarray(boxes * scale + np.array([left, top] * 2))

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hubel.boxes import clip, nms, soft_nms
+from hubel.masks import RunLengthMask
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Instances
-from hubel.tasks.decoding import SourceImage, Thresholds, scale_to_original
+from hubel.tasks.decoding import SourceImage, Thresholds, in_plane_of_original, scale_to_original
 from hubel.tasks.instances.paste import paste_masks
 
 OUTPUTS = ("boxes", "scores", "masks")
@@ -49,11 +50,11 @@ def results(
     thresholds: Thresholds,
 ) -> list[Instances]:
     """The objects of each image with their masks; see :class:`hubel.tasks.decoding.Decoder`."""
-    preprocessing, found = metadata.preprocessing, []
-    size = (preprocessing.height, preprocessing.width)
+    found = []
+    size = (metadata.preprocessing.height, metadata.preprocessing.width)
     for image, boxes, scores, masks in zip(images, *(predictions[name] for name in OUTPUTS), strict=True):
         objects = select_instances(boxes, scores, masks, size, thresholds)
-        moved = scale_to_original(objects.boxes, preprocessing, image.width, image.height)
+        moved, pasted = on_original(objects, metadata, image.width, image.height)
         found.append(
             Instances(
                 image.source,
@@ -63,12 +64,26 @@ def results(
                 objects.scores,
                 objects.labels,
                 tuple(metadata.classes[label] for label in objects.labels),
-                tuple(paste_masks(objects.masks, moved, image.height, image.width, as_torchvision(metadata))),
+                tuple(pasted),
                 frame=image.frame,
                 time=image.time,
             )
         )
     return found
+
+
+def on_original(
+    objects: Selected, metadata: ModelMetadata, width: int, height: int
+) -> tuple[np.ndarray, list[RunLengthMask]]:
+    """Boxes (K, 4), and masks, of objects in pixels of a ``width`` × ``height`` original.
+
+    A box that reaches into the padding of the network's input is cut off at the image's edge, and its mask is not
+    scaled to what is left of it.
+    """
+    place = metadata.preprocessing, width, height
+    whole = in_plane_of_original(objects.boxes, *place)
+    masks = paste_masks(objects.masks, whole, height, width, as_torchvision(metadata))
+    return scale_to_original(objects.boxes, *place), masks
 
 
 def select_instances(

@@ -17,8 +17,8 @@ from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import InstanceMistake
 from hubel.results import Instances, Prediction
 from hubel.tasks.base import Evaluator, Predictions
-from hubel.tasks.decoding import Thresholds, scale_to_original
-from hubel.tasks.instances.decode import OUTPUTS, as_torchvision, select_instances
+from hubel.tasks.decoding import Thresholds
+from hubel.tasks.instances.decode import OUTPUTS, as_torchvision, on_original, select_instances
 from hubel.tasks.instances.paste import paste_masks
 from hubel.tasks.instances.report import instance_mistakes
 
@@ -41,7 +41,7 @@ class InstanceEvaluator(Evaluator):
 
     def __init__(self, metadata: ModelMetadata) -> None:
         super().__init__(metadata)
-        self._whole_pixels = as_torchvision(metadata)
+        self._metadata = metadata
 
     def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
         """Take ``"boxes"`` (N, K, 4), ``"scores"`` (N, K, classes) and ``"masks"`` (N, K, S, S)."""
@@ -50,13 +50,12 @@ class InstanceEvaluator(Evaluator):
         for boxes, scores, masks, truth in zip(*columns, truths, strict=True):
             found = select_instances(boxes, scores, masks, size, self.thresholds)
             if isinstance(truth, Sample):
-                moved = scale_to_original(found.boxes, self.preprocessing, truth.width, truth.height)
-                pasted = paste_masks(found.masks, moved, truth.height, truth.width, self._whole_pixels)
+                moved, pasted = on_original(found, self._metadata, truth.width, truth.height)
                 predicted = PredictedObjects(moved, found.scores, found.labels, _coco(pasted))
                 self.images.append(_Segmented(_labelled(truth), predicted, truth.path))
             else:
                 labelled = self._of_target(truth, *size)
-                pasted = paste_masks(found.masks, found.boxes, *size, self._whole_pixels)
+                pasted = paste_masks(found.masks, found.boxes, *size, as_torchvision(self._metadata))
                 predicted = PredictedObjects(found.boxes, found.scores, found.labels, _coco(pasted))
                 self.images.append(_Segmented(labelled, predicted, None))
 
