@@ -67,9 +67,7 @@ def match_boxes(
 def overlaps_of(truth: GroundTruth, predicted: PredictedObjects) -> tuple[np.ndarray, np.ndarray]:
     """IoU of what was predicted with the objects, and the fraction of it that lies in each: (F, T)."""
     if truth.masks is not None and predicted.masks is not None:
-        counts = np.zeros(len(truth.masks), bool), np.ones(len(truth.masks), bool)
-        overlap, within = (pairwise_overlaps(predicted.masks, truth.masks, crowd) for crowd in counts)
-        return overlap, within
+        return pairwise_overlaps(predicted.masks, truth.masks)
     boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))
     return iou(boxes, true_boxes), ioa(boxes, true_boxes)
 

@@ -100,8 +100,7 @@ def overlaps(found: Runs, truth: Runs, rows: np.ndarray, columns: np.ndarray, cr
     areas, true_areas = found.areas[rows], truth.areas[columns]
     shared = shared_pixels(found, truth, rows, columns)
     union = np.where(crowd, areas, areas + true_areas - shared)
-    iou: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return iou
+    return _fraction(shared, union)
 
 
 def boundary_overlaps(
@@ -133,12 +132,20 @@ def _boundary(mask: dict[str, Any]) -> dict[str, Any]:
 
 
 def pairwise_overlaps(
-    found: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]], crowd: np.ndarray
-) -> np.ndarray:
-    """IoU of all pairs of masks, float64 (F, T) 0..1; with crowds, bool (T,), the share of what was found in them."""
-    columns, rows = np.meshgrid(np.arange(len(truth)), np.arange(len(found)))
-    flat = rows.ravel(), columns.ravel()
-    return overlaps(read_runs(found), read_runs(truth), *flat, crowd[flat[1]]).reshape(rows.shape)
+    found: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """IoU of all pairs of masks, and the share of what was found that lies in the other: float64 (F, T), 0..1."""
+    runs, true_runs = read_runs(found), read_runs(truth)
+    rows, columns = np.indices((len(found), len(truth))).reshape(2, -1)
+    shared = shared_pixels(runs, true_runs, rows, columns).reshape(len(found), len(truth))
+    areas = runs.areas[:, None]
+    return _fraction(shared, areas + true_runs.areas - shared), _fraction(shared, areas)
+
+
+def _fraction(shared: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Shared pixels as a fraction of others; 0 where there are none."""
+    fraction: np.ndarray = np.divide(shared, of, out=np.zeros_like(shared), where=of > 0)
+    return fraction
 
 
 def _places(sizes: np.ndarray) -> np.ndarray:
