@@ -250,7 +250,7 @@ class TrainingConfig:
             "classify: one class per image. localize: one class and box. detect: all objects with their boxes. "
             "segment: the class of every pixel. instances: all objects with their masks. "
             "super-resolve: enlarge images; any photographs will do.",
-            default="detected: classify, detect or segment",
+            default="detected: classify, detect, segment or instances",
         ),
     ] = "classify"
     model: Annotated[
