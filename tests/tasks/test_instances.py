@@ -27,6 +27,7 @@ from hubel.results import Instances
 from hubel.tasks.decoding import Thresholds, require_tiles
 from hubel.tasks.instances.decode import results
 from hubel.tasks.instances.evaluator import InstanceEvaluator
+from hubel.tasks.instances.report import REPORT
 from hubel.tasks.instances.task import InstanceData
 from hubel.tasks.registry import get_task
 
@@ -74,6 +75,20 @@ def test_objects_that_are_all_found_score_1_and_their_masks_almost(shapes: Path)
     truth, found = record["truth"][0], record["objects"][0]
     assert (truth["name"], truth["box"]) == (found["name"], found["box"])
     assert coco_masks.iou([found["mask"]], [truth["mask"]], [0]) > 0.9
+
+
+def test_the_recall_of_the_proposals_is_known_where_they_are(shapes: Path) -> None:
+    """The first proposals are the left halves of the objects; after twenty that are elsewhere, the objects."""
+    samples = read_instances(shapes).splits["test"]
+    predictions, evaluator = perfect(samples), InstanceEvaluator(METADATA)
+    boxes = predictions["boxes"]
+    halves = np.concatenate((boxes[..., :2], (boxes[..., :1] + boxes[..., 2:3]) / 2 - 1, boxes[..., 3:]), -1)
+    elsewhere = np.tile(np.array([0, 0, 1, 1], np.float32), (len(boxes), 20, 1))
+    evaluator.update(predictions | {"proposals": np.concatenate((halves, elsewhere, boxes), 1)}, samples)
+    recall = evaluator.compute().objects.proposals
+    assert recall is not None
+    assert recall.recall[recall.numbers <= 20].max() == 0 and (recall.recall[-1] == 1).all()
+    assert {name for name, _ in REPORT.charts(evaluator.compute())} >= {"proposals", "precision_recall"}
 
 
 def test_right_boxes_with_wrong_masks_are_mistakes(shapes: Path) -> None:

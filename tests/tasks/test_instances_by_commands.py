@@ -46,7 +46,7 @@ def test_from_painted_shapes_to_masks_by_commands(
     trained = json.loads(capsys.readouterr().out)
     assert trained["task"] == "instances" and "mask_AP" in trained["metrics"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "mask AP50" in page and "truth and what was found" in page
+    assert "mask AP50" in page and "truth and what was found" in page and "Recall over the number of proposals" in page
     header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"val_mask_AP", "val_mask_AP50", "val_AP", "train_mask_loss", "val_mask_loss"} <= set(header)
     assert ended(f"evaluate run {shapes} --json") == 0

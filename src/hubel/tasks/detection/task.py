@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from hubel.config import TrainingConfig
 from hubel.data.annotated_images import read_annotated_images
+from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.object_transform import WindowSampler
 from hubel.errors import UsageError
@@ -65,11 +66,7 @@ class DetectionEvaluator(Evaluator):
                 continue
             labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas)
             moved = scale_to_original(found.boxes, self.preprocessing, truth.width, truth.height)
-            ranked = None
-            if regions is not None:
-                single = truth.select(~truth.crowd) if truth.crowd.any() else truth
-                within = scale_to_original(regions, self.preprocessing, truth.width, truth.height)
-                ranked = rank_proposals(within, single.boxes)
+            ranked = None if regions is None else proposals_of(truth, regions, self.preprocessing)
             found = PredictedObjects(moved, found.scores, found.labels)
             self.images.append(_Detected(labelled, found, truth.path, ranked))
 
@@ -119,6 +116,12 @@ class DetectionEvaluator(Evaluator):
         """The images with the worst mistakes."""
         truths, found = [image.truth for image in self.images], [image.found for image in self.images]
         return detection_mistakes([image.path for image in self.images], truths, found, self.classes, count)
+
+
+def proposals_of(sample: Sample, regions: np.ndarray, preprocessing: Preprocessing) -> ImageProposals:
+    """What the proposals (P, 4), in pixels of the network's input, find of the objects of a sample."""
+    within = scale_to_original(regions, preprocessing, sample.width, sample.height)
+    return rank_proposals(within, sample.boxes[~sample.crowd])
 
 
 class DetectionData(ObjectData):

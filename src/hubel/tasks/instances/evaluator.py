@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +14,13 @@ from hubel.errors import DataError
 from hubel.masks import RunLengthMask, box_to_polygon, encode, rasterized, scale_shape, shape_mask
 from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.instances import InstanceScores, score_instances
+from hubel.metrics.proposal_recall import ImageProposals, proposal_recall
 from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import InstanceMistake
 from hubel.results import Instances, Prediction
 from hubel.tasks.base import Evaluator, Predictions
 from hubel.tasks.decoding import Thresholds
+from hubel.tasks.detection.task import proposals_of
 from hubel.tasks.instances.decode import OUTPUTS, as_torchvision, on_original, select_instances
 from hubel.tasks.instances.paste import paste_masks
 from hubel.tasks.instances.report import instance_mistakes
@@ -32,6 +35,7 @@ class _Segmented(NamedTuple):
     truth: GroundTruth
     found: PredictedObjects
     path: Path | None
+    proposals: ImageProposals | None = None
 
 
 class InstanceEvaluator(Evaluator):
@@ -44,15 +48,20 @@ class InstanceEvaluator(Evaluator):
         self._metadata = metadata
 
     def update(self, predictions: Predictions, truths: Sequence[Sample | Target]) -> None:
-        """Take ``"boxes"`` (N, K, 4), ``"scores"`` (N, K, classes) and ``"masks"`` (N, K, S, S)."""
+        """Take ``"boxes"`` (N, K, 4), ``"scores"`` (N, K, classes) and ``"masks"`` (N, K, S, S).
+
+        Of samples ``"proposals"`` (N, P, 4), too.
+        """
         size = (self.preprocessing.height, self.preprocessing.width)
-        columns = (predictions[name] for name in OUTPUTS)
-        for boxes, scores, masks, truth in zip(*columns, truths, strict=True):
+        columns = [predictions[name] for name in OUTPUTS]
+        proposals = predictions.get("proposals", [None] * len(truths))
+        for boxes, scores, masks, regions, truth in zip(*columns, proposals, truths, strict=True):
             found = select_instances(boxes, scores, masks, size, self.thresholds)
             if isinstance(truth, Sample):
                 moved, pasted = on_original(found, self._metadata, truth.width, truth.height)
                 predicted = PredictedObjects(moved, found.scores, found.labels, _coco(pasted))
-                self.images.append(_Segmented(_labelled(truth), predicted, truth.path))
+                ranked = None if regions is None else proposals_of(truth, regions, self.preprocessing)
+                self.images.append(_Segmented(_labelled(truth), predicted, truth.path, ranked))
             else:
                 labelled = self._of_target(truth, *size)
                 pasted = paste_masks(found.masks, found.boxes, *size, as_torchvision(self._metadata))
@@ -90,7 +99,9 @@ class InstanceEvaluator(Evaluator):
         """COCO's metrics of boxes and masks, and confusion at the confidence that users see."""
         truths, found = [image.truth for image in self.images], [image.found for image in self.images]
         of_samples = any(image.path is not None for image in self.images)
-        return score_instances(truths, found, self.classes, with_boundaries=of_samples)
+        scores = score_instances(truths, found, self.classes, with_boundaries=of_samples)
+        recall = proposal_recall([image.proposals for image in self.images if image.proposals is not None])
+        return replace(scores, objects=replace(scores.objects, proposals=recall))
 
     def prediction_records(self) -> list[dict[str, Any]]:
         """Source, truth, and the objects found, with masks as COCO's run lengths."""
