@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hubel.data.video_writer import VIDEO_FORMATS, VideoWriter
 from hubel.drawing.boxes import colour_of
 from hubel.drawing.tracks import Mark, TrackAnnotator
 from hubel.errors import DataError, UsageError
+from hubel.masks import encode
 from hubel.results import Tracks
 
 
@@ -124,6 +126,15 @@ def test_an_id_keeps_its_colour_and_the_image_is_left_alone() -> None:
         assert tuple(drawn[150, 60 + shift]) == colour_of(7)
         assert tuple(drawn[150, 90 + shift]) == (128, 128, 128)
     assert (GROUND == 128).all()
+
+
+def test_masks_are_drawn_instead_of_boxes() -> None:
+    inside = np.zeros((240, 320), bool)
+    inside[90:190, 70:110] = True
+    found = replace(tracks((7, (60, 80, 120, 200))), masks=(encode(inside),))
+    drawn = TrackAnnotator(trail=0).annotate(GROUND, found)
+    assert (drawn[100:180, 80:100] == (0.55 * 128 + 0.45 * np.array(colour_of(7))).astype(int)).all()
+    assert tuple(drawn[150, 70]) == colour_of(7) and (drawn[130:, 56:66] == 128).all(), "no box"
 
 
 def test_a_trail_shows_the_way_and_fades() -> None:

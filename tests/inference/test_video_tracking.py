@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,10 +13,15 @@ import pytest
 import torch
 
 import hubel
+from hubel.data.sources import ImageSource
+from hubel.data.video_reader import StillFrame
 from hubel.inference.pipeline import prefetch
-from hubel.inference.video_tracking import FrameClock
+from hubel.inference.video_tracking import FrameClock, StageTimer, associate, detect_with_model
+from hubel.masks import encode, mask_box
 from hubel.models import save_model
 from hubel.models.checkpoint import describe
+from hubel.results import Instances
+from hubel.tracking import create_tracker
 
 
 def test_time_is_counted_in_usual_steps() -> None:
@@ -76,6 +82,44 @@ def test_closing_closes_the_source() -> None:
     next(stage)
     stage.close()
     assert ended.is_set()
+
+
+class Instancer:
+    """In place of a predictor: a square mask in each box, which are in another order in each frame."""
+
+    metadata = SimpleNamespace(task="instances", classes=["ball", "cube"])
+    model_name = "squares"
+
+    def stream_sources(self, sources: Iterable[ImageSource]) -> Iterator[Instances]:
+        boxes = np.array([[8, 8, 28, 28], [40, 8, 60, 28], [8, 40, 28, 60]], np.float32)
+        labels = np.array([0, 1, 0])
+        for source in sources:
+            order = np.roll([0, 1, 2], source.frame or 0)
+            masks = []
+            for x1, y1, x2, y2 in boxes[order].astype(int):
+                pixels = np.zeros((64, 64), bool)
+                pixels[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2] = True
+                masks.append(encode(pixels))
+            names = tuple(self.metadata.classes[label] for label in labels[order])
+            yield Instances(
+                None, 64, 64, boxes[order], np.full(3, 0.9, np.float32), labels[order], names, tuple(masks),
+                frame=source.frame,
+            )  # fmt: skip
+
+
+def test_tracks_keep_the_masks_of_their_objects() -> None:
+    """Also where only some classes are tracked."""
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    frames = [(StillFrame(number, number / 10, Path("a.png")), grey) for number in range(1, 5)]
+    timer = StageTimer()
+    states = detect_with_model(Instancer(), "clip.mp4", ["ball"], timer, iter(frames))  # type: ignore[arg-type]
+    tracked = [tracks for _, tracks in associate(states, create_tracker("sort", min_hits=1), None, timer)]
+    assert [len(tracks) for tracks in tracked] == [2] * 4 and {tuple(tracks.ids) for tracks in tracked} == {(1, 2)}
+    for tracks in tracked:
+        assert tracks.names == ("ball", "ball") and tracks.masks is not None
+        for box, mask in zip(tracks.boxes, tracks.masks, strict=True):
+            np.testing.assert_allclose(mask_box(mask), box + np.array([2, 2, -2, -2]), atol=0.5)
+        assert [row["mask"] for row in tracks.to_json()["objects"]] == [mask.to_coco() for mask in tracks.masks]
 
 
 def test_a_detector_of_ones_own(tmp_path: Path) -> None:
