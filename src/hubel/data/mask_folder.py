@@ -137,7 +137,7 @@ def _published_classes(root: Path, masks: Iterable[Path]) -> MaskClasses:
     if all(VOC_TREES & {folder.name.casefold() for folder in mask.parents} for mask in masks):
         return voc_classes()
     message = f"{root} has no {CLASS_FILES[0]}: the classes have no names"
-    raise DataError(message, "write one name per line, in order")
+    raise DataError(message, "write one name per line, in order; if values number objects, pass --task instances")
 
 
 def _of_mask(classes: MaskClasses, mask: Path) -> MaskClasses:
