@@ -151,7 +151,7 @@ def test_what_cannot_be_used_is_left_out_or_refused(tmp_path: Path) -> None:
     data = read_instances(tmp_path)
     assert len(sample_of(data).labels) == 2
     (warning,) = data.warnings
-    assert "2 masks cannot be used, their images are left out" in warning
+    assert "2 images left out, as the masks cannot be used" in warning
     assert "b.png is 24 × 10, its image 24 × 20" in warning and "c.png is not a mask of objects" in warning
     with pytest.raises(DataError, match="b.png is 24 × 10"):
         read_instances(tmp_path, strict=True)

@@ -142,21 +142,24 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "outside": (
         {"segmentation": [[90, 4, 99, 4, 99, 9]], "bbox": [4, 4, 9, 9]},
-        "1 objects have an outline outside their image: left out (object 2 of a.png)",
+        "1 object left out, for an outline outside the image: object 2 of a.png",
     ),
     "all outside": ({"segmentation": [[90, 4, 99, 4, 99, 9]]}, "object 2 of a.png"),
-    "a line": ({"segmentation": [[1, 1, 9, 9, 5, 5]]}, "1 objects have an outline or a mask without any pixels"),
+    "a line": (
+        {"segmentation": [[1, 1, 9, 9, 5, 5]]},
+        "1 object left out, for an outline or a mask without any pixels",
+    ),
     "no pixels": (
         {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [WIDTH * HEIGHT]}, "bbox": [4, 4, 9, 9]},
-        "1 objects have an outline or a mask without any pixels: left out (object 2 of a.png)",
+        "1 object left out, for an outline or a mask without any pixels: object 2 of a.png",
     ),
     "far too large": (
         {"segmentation": [[0, 0, 1e7, 0, 1e7, 1e7]], "bbox": [4, 4, 9, 9]},
-        "1 objects have an outline of more than twice the size",
+        "1 object left out, for an outline of more than twice the size",
     ),
     "far too long": (
         {"segmentation": [[0, 0, 60, 40] * 60_000], "bbox": [4, 4, 9, 9]},
-        "1 objects have an outline that is millions of pixels long",
+        "1 object left out, for an outline that is millions of pixels long",
     ),
 }
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hubel.console import count_of
 from hubel.data.annotated_images import stratified
 from hubel.data.file_listing import listing
 from hubel.data.image_io import read_size
@@ -92,7 +93,8 @@ def read_instance_folder(root: Path, strict: bool = False) -> ImageDataset:
         why = faults[0] if faults else "all values are 0"
         raise DataError(f"{root} has masks without any object: {why}", "give each object a value of its own, from 1")
     if faults:
-        warnings.append(f"{len(faults)} masks cannot be used, their images are left out: {listing(faults, 3)}")
+        images = count_of(len(faults), "image")
+        warnings.append(f"{images} left out, as the masks cannot be used: {listing(faults, 3)}")
     return ImageDataset(root, classes, stratified(splits), tuple(warnings))
 
 

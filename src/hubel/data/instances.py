@@ -28,11 +28,11 @@ from hubel.data.samples import ImageDataset, Sample
 from hubel.errors import DataError
 from hubel.fileio import check_exists
 
-_OUTSIDE = "have an outline outside their image"
-_EMPTY = "have an outline or a mask without any pixels"
-_TOO_LARGE = "have an outline of more than twice the size of their image (pixels for fractions?)"
-_TOO_LONG = "have an outline that is millions of pixels long"
-_OTHER_SIZE = "have a mask of another size than their image"
+_OUTSIDE = "an outline outside the image"
+_EMPTY = "an outline or a mask without any pixels"
+_TOO_LARGE = "an outline of more than twice the size of the image (pixels for fractions?)"
+_TOO_LONG = "an outline that is millions of pixels long"
+_OTHER_SIZE = "a mask of another size than the image"
 
 
 def read_instances(path: str | Path, strict: bool = False) -> ImageDataset:
@@ -109,7 +109,7 @@ class _Shapes:
             objects = "1 object has" if len(self.boxes) == 1 else f"{len(self.boxes):,} objects have"
             yield f"{objects} a box and no outline: left out of training and of the scores ({listing(self.boxes, 3)})"
         for why, names in self.left_out.items():
-            yield f"{len(names):,} objects {why}: left out ({listing(names, 3)})"
+            yield f"{count_of(len(names), 'object')} left out, for {why}: {listing(names, 3)}"
 
 
 def _fault(image: AnnotatedImage, obj: Annotation) -> str | None:
