@@ -62,22 +62,13 @@ class DetectionEvaluator(Evaluator):
         for boxes, scores, regions, truth in of_images:
             found = select_objects(boxes, scores, size, self.thresholds)
             if not isinstance(truth, Sample):
-                self.images.append(_Detected(self._labelled(truth), found, None))
+                self.images.append(_Detected(labels_of(truth, len(self.classes)), found, None))
                 continue
             labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas)
             moved = scale_to_original(found.boxes, self.preprocessing, truth.width, truth.height)
             ranked = None if regions is None else proposals_of(truth, regions, self.preprocessing)
             found = PredictedObjects(moved, found.scores, found.labels)
             self.images.append(_Detected(labelled, found, truth.path, ranked))
-
-    def _labelled(self, target: Target) -> GroundTruth:
-        """With regions to be ignored as crowds of every class: which one they are of, a target does not say."""
-        if not len(target.ignored):
-            return GroundTruth(target.boxes, target.labels)
-        every, count = np.arange(len(self.classes)), len(target.ignored)
-        boxes = np.concatenate((target.boxes, target.ignored.repeat(len(every), 0)))
-        labels = np.concatenate((target.labels, np.tile(every, count)))
-        return GroundTruth(boxes, labels, np.arange(len(labels)) >= len(target.labels))
 
     def update_results(self, results: Sequence[Prediction], samples: Sequence[Sample]) -> None:
         """Take the best objects of each."""
@@ -116,6 +107,18 @@ class DetectionEvaluator(Evaluator):
         """The images with the worst mistakes."""
         truths, found = [image.truth for image in self.images], [image.found for image in self.images]
         return detection_mistakes([image.path for image in self.images], truths, found, self.classes, count)
+
+
+def labels_of(target: Target, classes: int) -> GroundTruth:
+    """The objects of a target, then regions to be ignored, as crowds of every class in turn.
+
+    Which class these are of, a target does not say.
+    """
+    if not len(target.ignored):
+        return GroundTruth(target.boxes, target.labels)
+    boxes = np.concatenate((target.boxes, target.ignored.repeat(classes, 0)))
+    labels = np.concatenate((target.labels, np.tile(np.arange(classes), len(target.ignored))))
+    return GroundTruth(boxes, labels, np.arange(len(labels)) >= len(target.labels))
 
 
 def proposals_of(sample: Sample, regions: np.ndarray, preprocessing: Preprocessing) -> ImageProposals:

@@ -20,7 +20,7 @@ from hubel.reports.report_data import InstanceMistake
 from hubel.results import Instances, Prediction
 from hubel.tasks.base import Evaluator, Predictions
 from hubel.tasks.decoding import Thresholds
-from hubel.tasks.detection.task import proposals_of
+from hubel.tasks.detection.task import labels_of, proposals_of
 from hubel.tasks.instances.decode import OUTPUTS, as_torchvision, on_original, select_instances
 from hubel.tasks.instances.paste import paste_masks
 from hubel.tasks.instances.report import instance_mistakes
@@ -69,14 +69,11 @@ class InstanceEvaluator(Evaluator):
                 self.images.append(_Segmented(labelled, predicted, None))
 
     def _of_target(self, target: Target, height: int, width: int) -> GroundTruth:
-        """With regions to be ignored as crowds of every class: which one they are of, a target does not say."""
-        every, count = np.arange(len(self.classes)), len(target.ignored)
-        boxes = np.concatenate((target.boxes, target.ignored.repeat(len(every), 0)))
-        labels = np.concatenate((target.labels, np.tile(every, count)))
+        """See :func:`~hubel.tasks.detection.task.labels_of`."""
         regions = [rasterized([box_to_polygon(*box)], (), height, width) for box in target.ignored.tolist()]
         masks = [encode(mask) for mask in (() if target.masks is None else target.masks)]
-        masks += [region for region in regions for _ in every]
-        return GroundTruth(boxes, labels, np.arange(len(labels)) >= len(target.labels), masks=_coco(masks))
+        masks += [region for region in regions for _ in self.classes]
+        return replace(labels_of(target, len(self.classes)), masks=_coco(masks))
 
     def update_results(self, results: Sequence[Prediction], samples: Sequence[Sample]) -> None:
         """Take the best objects of each."""

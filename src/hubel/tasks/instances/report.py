@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from hubel.metrics.detection import WorstImage, worst_images
 from hubel.metrics.instances import InstanceScores
 from hubel.reports.report_data import InstanceMistake, TaskReport
 from hubel.tasks.detection.report import REPORT as DETECTION
-from hubel.tasks.detection.report import precision_recall
 
 # Of Okabe and Ito's palette: distinct with any colour vision.
 _FOUND, _MISSED, _CORRECT, _WRONG = (255, 255, 255), (240, 228, 66), (86, 180, 233), (230, 80, 0)
@@ -31,8 +30,7 @@ KINDS = (
 
 
 def _charts(scores: InstanceScores) -> Iterator[tuple[str, Figure]]:
-    for name, figure in DETECTION.charts(scores.objects):
-        yield name, precision_recall(scores.masks.precision[0], scores.objects.classes) if "recall" in name else figure
+    yield from DETECTION.charts(replace(scores.objects, coco=scores.masks))
 
 
 def _sentences(scores: InstanceScores, split: str) -> Iterator[str]:
