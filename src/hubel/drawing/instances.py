@@ -83,6 +83,8 @@ def paint_mask(shown: np.ndarray, part: np.ndarray, x: int, y: int, colour: Colo
     dark = minimum_filter(mask, 2 * line + 3, mode="nearest")
     outer = maximum_filter(mask, 3, mode="nearest")
     inside = mask.astype(bool)
-    below[inside] = (below[inside] * (1 - _OPACITY) + np.array(colour) * _OPACITY).astype(np.uint8)
+    for channel, value in enumerate(colour):  # one at a time: an object may be as large as the largest image
+        plane = below[..., channel]
+        plane[inside] = plane[inside] * np.float32(1 - _OPACITY) + np.float32(value * _OPACITY)
     below[(mask != inner)] = colour
     below[(inner != dark) | (outer != mask)] = DARK
