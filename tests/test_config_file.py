@@ -32,7 +32,7 @@ from hubel.training.train_options import TrainingOptions
         ({"optimizer": "adam"}, "optimizer = 'adam': it is one of 'adamw', 'sgd'\n"),
         (
             {"task": "sort"},
-            "task = 'sort': it is one of 'classify', 'localize', 'detect', 'segment', 'super-resolve'\n",
+            "task = 'sort': it is one of 'classify', 'localize', 'detect', 'segment', 'instances', 'super-resolve'\n",
         ),
         ({"strict": "maybe"}, "strict = 'maybe': it is neither true nor false\n"),
         ({"split": "1,2,3"}, "split = '1,2,3': '1,2,3' sums to 6, not to 1\n"),

@@ -133,10 +133,10 @@ def test_names_longer_than_any_file_s_are_not_called_a_bug(
 def test_defaults_are_described_from_the_tables_that_hold_them() -> None:
     assert (
         describe_default("epochs")
-        == "17 (60 from scratch); localize: 20 (120 from scratch); detect: 60 (200 from scratch); "
+        == "17 (60 from scratch); localize: 20 (120 from scratch); detect, instances: 60 (200 from scratch); "
         "segment: 12 (100 from scratch); super-resolve: 20"
     )
-    assert describe_default("batch") == "32; detect: 16; segment: 4; super-resolve: 8"
+    assert describe_default("batch") == "32; detect: 16; instances, segment: 4; super-resolve: 8"
     assert describe_default("loss_weights") == "localize: class=1,giou=2,smooth_l1=5; segment: class=1,lovasz=1"
     assert describe_default("seed") is None
     for field in fields(TrainingConfig):

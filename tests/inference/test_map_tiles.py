@@ -96,7 +96,8 @@ def test_the_mask_of_a_video_is_smoothed() -> None:
 
     maps = [np.full((2, 2), value, np.uint8) for value in (1, 0, 0)]
     frames = [SegmentationMap("clip.mp4", 2, 2, each, ("a", "b"), number, 0.0) for number, each in enumerate(maps, 1)]
-    masks = [int(result.alpha[0, 0]) for result in cut_out([*frames, frames[0]], 1)]  # type: ignore[union-attr]
+    smoothed = cut_out([*frames, frames[0]], 1, metadata(2, 2))
+    masks = [int(result.alpha[0, 0]) for result in smoothed]  # type: ignore[union-attr]
     assert masks == [255, 153, 92, 157]
 
 

@@ -99,7 +99,7 @@ def test_batches_of_features_are_shuffled_like_images() -> None:
 
 def test_smote_trains_the_head_alone_unless_asked() -> None:
     plain = make_config(data="x", balance="smote", augmentation="none").resolved(has_weights=True)
-    assert [(phase.name, phase.epochs) for phase in plan_phases(plain)] == [("head", 11)]
+    assert [(phase.name, phase.epochs) for phase in plan_phases(plain)] == [("head", 17)]
     config = make_config(data="x", balance="smote", unfreeze_from="0", epochs=5).resolved(has_weights=True)
     assert [(phase.name, phase.epochs) for phase in plan_phases(config)] == [("head", 3), ("fine-tune", 2)]
 
