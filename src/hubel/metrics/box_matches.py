@@ -18,6 +18,9 @@ IOU_THRESHOLD = 0.5
 
 UNMATCHED, IGNORED = -1, -2
 
+Overlaps = tuple[np.ndarray, np.ndarray]
+"""IoU of what was predicted with the objects, and the fraction of it that lies in each: (F, T)."""
+
 
 @dataclass(frozen=True)
 class BoxMatches:
@@ -38,13 +41,16 @@ class BoxMatches:
 
 
 def match_boxes(
-    truth: GroundTruth, predicted: PredictedObjects, score_threshold: float = SCORE_THRESHOLD
+    truth: GroundTruth,
+    predicted: PredictedObjects,
+    score_threshold: float = SCORE_THRESHOLD,
+    overlaps: Overlaps | None = None,
 ) -> BoxMatches:
     """Match the boxes of an image that reach a score, in order of score.
 
     A box is matched with the unmatched object that it overlaps most: first among those of its class, as in COCO, so
     that the correct boxes are the same as there; then the remaining boxes with the remaining objects. Where both sides
-    have masks, these are compared, and not the boxes.
+    have masks, these are compared, and not the boxes; ``overlaps`` are :func:`overlaps_of`, where they are known.
     """
     crowd = np.zeros(len(truth.labels), bool) if truth.crowd is None else np.asarray(truth.crowd, bool)
     scores = np.asarray(predicted.scores)
@@ -52,8 +58,8 @@ def match_boxes(
     order = order[scores[order] >= score_threshold]
     objects = np.full(len(scores), IGNORED)
     objects[order] = UNMATCHED
-    overlap, within = overlaps_of(truth, predicted)
-    overlap[:, crowd] = 0
+    overlap, within = overlaps_of(truth, predicted) if overlaps is None else overlaps
+    overlap = np.where(crowd, 0, overlap)
     same = np.asarray(predicted.labels)[:, None] == np.asarray(truth.labels)[None]
     _match(objects, np.where(same, overlap, 0), order)
     in_crowd = np.where(same & crowd[None], within, 0).max(1, initial=0) >= IOU_THRESHOLD
@@ -64,8 +70,8 @@ def match_boxes(
     return BoxMatches(objects, order[right[order]], order[wrong[order]], np.setdiff1d(np.flatnonzero(~crowd), objects))
 
 
-def overlaps_of(truth: GroundTruth, predicted: PredictedObjects) -> tuple[np.ndarray, np.ndarray]:
-    """IoU of what was predicted with the objects, and the fraction of it that lies in each: (F, T)."""
+def overlaps_of(truth: GroundTruth, predicted: PredictedObjects) -> Overlaps:
+    """Of masks where both sides have some, else of boxes."""
     if truth.masks is not None and predicted.masks is not None:
         return pairwise_overlaps(predicted.masks, truth.masks)
     boxes, true_boxes = (np.asarray(side.boxes, np.float64).reshape(-1, 4) for side in (predicted, truth))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hubel.errors import DataError
-from hubel.metrics.box_matches import BoxMatches, match_boxes
+from hubel.metrics.box_matches import BoxMatches, match_boxes, overlaps_of
 from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
 from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves, ScoredBoxes, confidence_curves, fraction
 from hubel.metrics.detection_errors import DetectionErrors, image_errors, summarize_errors
@@ -154,15 +154,16 @@ def score_detection(
     boxes_of_any_score, errors = [], []
     for truth, predicted in zip(truths, predictions, strict=True):
         evaluator.update(truth, predicted)
-        matches = match_boxes(truth, predicted)
+        overlaps = overlaps_of(truth, predicted)
+        matches = match_boxes(truth, predicted, overlaps=overlaps)
         true_labels = np.append(np.asarray(truth.labels, np.int64), len(classes))  # UNMATCHED, -1, is the last
         for boxes in (matches.right, matches.wrong):
             found = np.asarray(predicted.labels, np.int64)[boxes]
             np.add.at(confusion, (true_labels[matches.objects[boxes]], found), 1)
         np.add.at(confusion, (true_labels[matches.missed], len(classes)), 1)
-        of_any_score = match_boxes(truth, predicted, score_threshold=0)
+        of_any_score = match_boxes(truth, predicted, 0, overlaps)
         boxes_of_any_score.append(_scored_boxes(predicted, of_any_score))
-        errors.append(image_errors(truth, predicted, of_any_score))
+        errors.append(image_errors(truth, predicted, of_any_score, overlaps))
         single = np.ones(len(truth.labels), bool) if truth.crowd is None else ~np.asarray(truth.crowd, bool)
         class_images[np.unique(np.asarray(truth.labels, np.int64)[single])] += 1
     curves = confidence_curves(

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hubel.metrics.box_matches import IOU_THRESHOLD, BoxMatches, overlaps_of
+from hubel.metrics.box_matches import IOU_THRESHOLD, BoxMatches, Overlaps
 from hubel.metrics.coco import RECALL_STEPS, GroundTruth, PredictedObjects
 
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
@@ -82,12 +82,14 @@ class ImageErrors:
     objects: np.ndarray
 
 
-def image_errors(truth: GroundTruth, predicted: PredictedObjects, matches: BoxMatches) -> ImageErrors:
+def image_errors(
+    truth: GroundTruth, predicted: PredictedObjects, matches: BoxMatches, overlaps: Overlaps
+) -> ImageErrors:
     """The mistakes of an image; ``matches`` are those of all boxes, whatever their score."""
     single = np.ones(len(truth.labels), bool) if truth.crowd is None else ~np.asarray(truth.crowd, bool)
     classes, labels = np.asarray(truth.labels, np.int64), np.asarray(predicted.labels, np.int64)
     right, wrong = matches.right, matches.wrong
-    overlap = overlaps_of(truth, predicted)[0][wrong] * single
+    overlap = overlaps[0][wrong] * single
     same = labels[wrong, None] == classes
     own, other = np.where(same, overlap, 0), np.where(same, 0, overlap)
     closest, closest_other = own.max(1, initial=0), other.max(1, initial=0)
