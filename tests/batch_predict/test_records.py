@@ -43,6 +43,15 @@ def test_lines_that_are_not_records_are_passed_over(tmp_path: Path) -> None:
     assert read_finished(tmp_path / "none.jsonl") == {}
 
 
+def test_objects_keep_their_masks_in_parquet(tmp_path: Path) -> None:
+    """A key that the columns lack would be left out without a word."""
+    scored = {"index": 0, "name": "bottle", "score": 0.98, "box": [20.1, 30.4, 81.0, 200.7]}
+    objects = [{**scored, "mask": {"size": [480, 640], "counts": "PZ62l>4L3M"}}]
+    Shards(tmp_path, "parquet").write(0, [{"source": "a", "objects": objects}, {"source": "b", "objects": [scored]}])
+    written = parquet.read_table(tmp_path / "part-000000.parquet").to_pylist()
+    assert [row["objects"] for row in written] == [objects, [{**scored, "mask": None}]]
+
+
 def test_shards_are_counted_or_named(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.jsonl"
     path.write_text('{"source": "error"}\n{"error": "torn"}\n')

@@ -105,7 +105,8 @@ def _schema() -> Any:
     text, whole, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
     image = {"source": text, "frame": whole, "time": real, "width": whole, "height": whole}
     scored = {"index": whole, "name": text, "score": real}
-    lists = {"classes": {**scored, "share": real}, "objects": {**scored, "box": pyarrow.list_(real)}}
+    mask = pyarrow.struct({"size": pyarrow.list_(whole), "counts": text})
+    lists = {"classes": {**scored, "share": real}, "objects": {**scored, "box": pyarrow.list_(real), "mask": mask}}
     columns = {name: pyarrow.list_(pyarrow.struct(fields)) for name, fields in lists.items()}
     return pyarrow.schema({**image, "model": text, "task": text, **columns, "error": text})
 
