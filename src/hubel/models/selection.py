@@ -84,8 +84,8 @@ def _macs(row: dict[str, Any]) -> int:
 
 
 def metric_of(rows: list[dict[str, Any]]) -> str:
-    """Key of the published metric that the rows are ranked by: mAP if all are detectors, else top-1."""
-    return "mAP" if {row["task"] for row in rows} == {"detect"} else "top1"
+    """Key of the published metric that the rows are ranked by: mAP, of boxes, if all find objects, else top-1."""
+    return "mAP" if rows and {row["task"] for row in rows} <= {"detect", "instances"} else "top1"
 
 
 def with_accuracy(rows: list[dict[str, Any]]) -> list[Candidate]:
