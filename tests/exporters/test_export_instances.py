@@ -54,5 +54,6 @@ def test_a_file_with_other_masks_is_refused() -> None:
     near = {**expected, "boxes": boxes[:, ::-1], "scores": scores[:, ::-1], "masks": masks[:, ::-1] * 0.99}
     assert check_masks(lambda _: near, pixels, expected, "fp32", "it") == pytest.approx(0.009, abs=1e-5)
     other = {**expected, "masks": masks * np.array([[1, 0.5]])[..., None, None]}
-    with pytest.raises(ModelError, match=r"it \(fp32\) gives other masks for 1 of 2 objects"):
-        check_masks(lambda _: other, pixels, expected, "fp32", "it")
+    for one, two in ((other, expected), (expected, other)):  # pixels that are missing, and those where there are none
+        with pytest.raises(ModelError, match=r"it \(fp32\) gives other masks for 1 of 2 objects"):
+            check_masks(lambda _, found=one: found, pixels, two, "fp32", "it")

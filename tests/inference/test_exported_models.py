@@ -252,6 +252,9 @@ class _Computed:
         return (self.predictions for _ in batches)
 
 
+_OBJECTS = {"boxes": np.ones((2, 5, 4)), "scores": np.ones((2, 5, 3))}
+
+
 @pytest.mark.parametrize(
     ("task", "predictions", "fits"),
     [
@@ -266,6 +269,11 @@ class _Computed:
         ("localize", {"boxes": np.ones((2, 0, 4)), "scores": np.ones((2, 0, 3))}, False),
         ("detect", {"boxes": np.ones((2, 5, 4)), "scores": np.ones((2, 6, 3))}, False),
         ("detect", {"boxes": np.ones((2, 4)), "scores": np.ones((2, 3))}, False),
+        ("instances", {**_OBJECTS, "masks": np.ones((2, 5, 28, 28))}, True),
+        ("instances", {**_OBJECTS, "masks": np.ones((2, 5, 28, 1))}, False),
+        ("instances", {**_OBJECTS, "masks": np.ones((2, 5, 0, 0))}, False),
+        ("instances", {**_OBJECTS, "masks": np.ones((2, 6, 28, 28))}, False),
+        ("instances", {**_OBJECTS, "masks": np.ones(())}, False),
         ("segment", {"class_map": np.full((2, 8, 8), 2, np.int32)}, True),
         ("segment", {"class_map": np.full((2, 8, 8), 3, np.int32)}, False),
         ("segment", {"class_map": np.full((2, 8, 8), -1, np.int32)}, False),

@@ -61,11 +61,12 @@ class CheckedEngine:
         """Raise :class:`ModelError` unless predictions of so many images have the shapes and types of the task."""
         names = decoder_of(self._task, str(self._file)).OUTPUTS
         anchors = predictions["boxes"].shape[1] if "boxes" in names and predictions["boxes"].ndim == 3 else 0
+        side = predictions["masks"].shape[-1] if "masks" in names and predictions["masks"].ndim else 0
         shapes: dict[str, tuple[int | None, ...]] = {
             "probabilities": (images, self._classes),
             "boxes": (images, anchors, 4),
             "scores": (images, anchors, self._classes),
-            "masks": (images, anchors, None, None),
+            "masks": (images, anchors, side, None),
             "class_map": (images, None, None),
             "image": (images, None, None, None),
         }
