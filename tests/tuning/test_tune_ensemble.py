@@ -211,3 +211,11 @@ def test_more_folds_than_networks_is_a_sentence(data: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="folds = 101: an ensemble has at most 100 networks"):
         tune(data, out=tmp_path / "search", ensemble=True, **{**SEARCH, "folds": 101})
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize(("task", "model"), [("detect", "faster_rcnn"), ("instances", "mask_rcnn")])
+def test_two_stage_detectors_are_refused_before_they_are_trained(task: str, model: str, tmp_path: Path) -> None:
+    """Their boxes cannot be averaged: the ensemble would predict nothing."""
+    with pytest.raises(UsageError, match=f"--ensemble cannot average the boxes of several {model}"):
+        tune(tmp_path, out=tmp_path / "search", task=task, model=model, ensemble=True, trials=2)
+    assert not (tmp_path / "search").exists()

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from hubel.bounded import read_json
 from hubel.config import TrainingConfig
 from hubel.config_file import write_config
@@ -15,6 +17,7 @@ from hubel.data.samples import Sample
 from hubel.data.splits import Splits, write_splits
 from hubel.errors import ModelError, UsageError, WeightsError
 from hubel.fileio import staged_directory, write_json
+from hubel.models import create_model
 from hubel.models.base import Model
 from hubel.models.checkpoint import load_model, save_model
 from hubel.models.ensemble import Ensemble
@@ -31,6 +34,15 @@ def check_members(folds: int) -> None:
     """Raise :class:`UsageError` if there are more folds than an ensemble can have networks."""
     if folds > MOST_MEMBERS:
         raise UsageError(f"folds = {folds}: an ensemble has at most {MOST_MEMBERS} networks", "use fewer folds")
+
+
+def check_networks(config: TrainingConfig) -> None:
+    """Raise :class:`UsageError` for networks whose predictions cannot be averaged, before they are trained."""
+    with torch.device("meta"):
+        network = create_model(config.model, image_size=config.image_size, weights=None, **config.options)
+    if getattr(network, "selects_regions", False):
+        message = f"--ensemble cannot average the boxes of several {config.model}: each has proposals of its own"
+        raise UsageError(message, "omit --ensemble, or choose --model one_stage")
 
 
 class Networks:

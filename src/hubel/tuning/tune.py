@@ -24,7 +24,7 @@ from hubel.system import tune_allocator
 from hubel.training.run_data import RunData, read_run_data
 from hubel.training.run_folder import in_use, latest_run_folder
 from hubel.training.train_options import TrainingOptions, with_options
-from hubel.tuning.ensemble import Networks, check_members
+from hubel.tuning.ensemble import Networks, check_members, check_networks
 from hubel.tuning.fold_processes import SeveralAtATime
 from hubel.tuning.fold_training import OneAtATime, Shared, Trainer
 from hubel.tuning.folds import Folds, make_folds, read_folds
@@ -125,6 +125,8 @@ def tune(
         plan = replace(new_plan(Path(data), dict(config), space), trials=trials, minutes=minutes)
     if folder is not None and nested and not outer_folder(folder, 0).is_dir():
         raise UsageError(f"{folder} was begun without --nested", "start a new search without --resume")
+    if ensemble:
+        check_networks(plan.default)
     if trials is None and minutes is None:
         trials, minutes = plan.trials, plan.minutes
     given = GivenGroups(groups) if groups is not None and folder is None else None
