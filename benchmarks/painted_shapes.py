@@ -1,6 +1,6 @@
 """Instance segmentation of painted shapes whose masks are known: average precision on images that were held out.
 
-    python benchmarks/painted_shapes.py [--train 80] [--test 40] [--epochs 30] [--model mask_rcnn] [--out DIR]
+    python benchmarks/painted_shapes.py [--train 80] [--test 40] [--epochs N] [--model mask_rcnn] [--out DIR]
 
 Discs, squares and triangles of random colours, sizes and rotations on a mottled ground, up to six in an image; those
 painted later hide those before, whose masks are what is left to be seen. Trains as ``hubel train --task instances``
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def paint(root: Path, counts: dict[str, int], side: int = 192, seed: int = 0, most: int = 6) -> Path:
-    """Write images of splits, and the masks of the shapes in COCO's format: ``SPLIT/N.png``, ``SPLIT.json``.
+    """Write images of splits, and the masks of the shapes in COCO's format: ``SPLIT/N.png``, ``SPLIT/labels.json``.
 
     There are ``most`` shapes in an image at most.
     """

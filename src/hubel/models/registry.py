@@ -73,8 +73,8 @@ def list_models(task: str | None = None, match: str = "*") -> list[str]:
     """Names of the registered architectures, in natural order.
 
     Args:
-        task: ``"classify"``, ``"localize"``, ``"detect"``; all of these by default. ``"track"`` lists the trackers of
-            :func:`hubel.tracking.create_tracker`, which are not networks.
+        task: as of ``hubel train --task``: ``"classify"``, ``"detect"``, …; all by default. ``"track"`` lists the
+            trackers of :func:`hubel.tracking.create_tracker`, which are not networks.
         match: shell pattern that the names have to match, e.g. ``"res*"``.
     """
     names = list(TRACKERS) if task == "track" else [name for name in _NAMES if task in (None, task_of(name))]
