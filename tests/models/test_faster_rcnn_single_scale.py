@@ -12,6 +12,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, RoIPool
 
 from hubel.boxes import decode
+from hubel.errors import ModelError
 from hubel.models import create_model
 from hubel.models.detection.two_stage.box_head import VARIANCES
 from hubel.weights.key_mapping import rename
@@ -126,3 +127,16 @@ def test_proposals_boxes_and_scores_are_torchvision_s(name: str) -> None:
         decoded = decode(moved, found["proposals"][index, :count].repeat_interleave(5, 0), VARIANCES)
         torch.testing.assert_close(decoded.view(count, 5, 4), wanted, atol=1e-3, rtol=0)
         assert not found["proposals"][index, count:].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "message"),
+    [
+        (EDITIONS[0], "lenet5", "needs maps of stride 8, 16 and 32; the backbone has 1, 2, 4"),
+        (EDITIONS[1], "lenet5", "needs maps of stride 8, 16 and 32; the backbone has 1, 2, 4"),
+        (EDITIONS[1], "mobilenet_v2", "needs one part from stride 16 to 32; the backbone has more, up to stage7"),
+    ],
+)
+def test_a_backbone_without_its_parts_is_refused(name: str, backbone: str, message: str) -> None:
+    with torch.device("meta"), pytest.raises(ModelError, match=f"{name} {message}"):
+        create_model(name, 3, backbone=backbone)

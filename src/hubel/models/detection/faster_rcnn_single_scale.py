@@ -23,6 +23,7 @@ from functools import partial
 
 from torch import nn
 
+from hubel.errors import ModelError
 from hubel.models.base import Architecture, Classifier, ClassLayers
 from hubel.models.detection.anchors import CornerAnchors
 from hubel.models.detection.faster_rcnn import RATIOS, FasterRCNN, FasterRCNNConfig, Stages, classes_of
@@ -34,7 +35,8 @@ _STRIDE = 16
 
 
 def build_plain(config: FasterRCNNConfig, num_classes: int, source: Classifier) -> FasterRCNN:
-    """On the map of stride 16 of a classifier, and dense layers."""
+    """On the map of stride 16 of a classifier, and dense layers; raises ``ModelError`` if it lacks that."""
+    source.require_detection_maps("fasterrcnn_vgg16")
     name, channels = source.feature_info[_STRIDE]
     head = BoxHead(channels, 7, config.second_convolutions, config.dense, config.features, num_classes)
     stages = Stages(nn.Identity(), channels, RoIPool(_STRIDE), head)
@@ -43,8 +45,15 @@ def build_plain(config: FasterRCNNConfig, num_classes: int, source: Classifier) 
 
 
 def build_c4(config: FasterRCNNConfig, num_classes: int, source: Classifier) -> FasterRCNN:
-    """On the map of stride 16 of a classifier, whose last part is the second stage."""
+    """On the map of stride 16 of a classifier, whose next part is the second stage.
+
+    Raises ``ModelError`` if that is not all of the way to stride 32, as it is in ResNets.
+    """
+    source.require_detection_maps("fasterrcnn_resnet50_c4")
     (name, channels), (tail, features) = source.feature_info[_STRIDE], source.feature_info[2 * _STRIDE]
+    if [part for part, _ in source.backbone_up_to(2 * _STRIDE).named_children()][-2:] != [name, tail]:
+        message = f"fasterrcnn_resnet50_c4 needs one part from stride 16 to 32; the backbone has more, up to {tail}"
+        raise ModelError(message, "choose a ResNet, as --backbone resnet18, or --model faster_rcnn")
     head = BoxHead(features, 1, 0, 0, features, num_classes)
     align = PyramidRoIAlign((_STRIDE,), 14, config.origin == "centre")
     stages = Stages(nn.Identity(), channels, align, head, tail)
