@@ -152,6 +152,11 @@ def test_what_masks_do_not_allow_is_refused() -> None:
         boxes_only = create_model("ssd", 3, image_size=SIDE, weights=None, backbone="resnet18")
     with pytest.raises(ModelError, match="ssd does not find the masks"):
         task.prepare_model(config, boxes_only, describe(boxes_only), ())
+    with torch.device("meta"):
+        with_masks = create_model("mask_rcnn", 3, backbone="resnet18")
+    config = make_config(data=Path(), task="detect", model="mask_rcnn")
+    with pytest.raises(ModelError, match="mask_rcnn finds the masks of objects, which --task detect has not"):
+        get_task("detect").prepare_model(config, with_masks, describe(with_masks), ())
 
 
 def test_a_cutout_has_all_objects_of_a_class() -> None:

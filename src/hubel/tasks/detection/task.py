@@ -17,7 +17,7 @@ from hubel.data.annotated_images import read_annotated_images
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.data.transforms.object_transform import WindowSampler
-from hubel.errors import UsageError
+from hubel.errors import ModelError, UsageError
 from hubel.metrics.coco import GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, score_detection, scores_table
 from hubel.metrics.proposal_recall import ImageProposals, proposal_recall, rank_proposals
@@ -200,9 +200,12 @@ class Detection(ObjectTask):
     def prepare_model(
         self, config: TrainingConfig, model: Model, metadata: ModelMetadata, samples: Sequence[Sample]
     ) -> ModelMetadata:
-        """See :class:`ObjectTask`; networks of one size are refused where images would have several."""
+        """See :class:`ObjectTask`; refused are masks without a use, and one size where images would have several."""
         metadata = super().prepare_model(config, model, metadata, samples)
         assert isinstance(model, Detector)
+        if "masks" in model.prediction_names and not self.has_masks:
+            message = f"{config.model} finds the masks of objects, which --task {self.name} has not"
+            raise ModelError(message, "use --task instances, or another --model, as faster_rcnn")
         if "multiscale" in config.augmentation and not model.takes_any_size:
             message = f"--augment multiscale: {config.model} is made for images of one size"
             raise UsageError(message, "omit multiscale, or choose another --model")
