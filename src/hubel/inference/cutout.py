@@ -24,7 +24,9 @@ def class_index(name: str, metadata: ModelMetadata, model: str) -> int:
     """The class of that name; raises :class:`UsageError` if there is none, or the model does not segment images."""
     decoder = decoder_of(metadata.task, model)
     if decoder.TILES != "maps" and "masks" not in decoder.OUTPUTS:
-        raise UsageError(f"{model} does not say which pixels are of a class", "omit --cutout: it is for segmentation")
+        raise UsageError(
+            f"{model} does not say which pixels are of a class", "omit --cutout: it is for segmentation and instances"
+        )
     if name not in metadata.classes:
         raise UsageError(f"--cutout {name}: {model} has no such class", f"choose from {', '.join(metadata.classes)}")
     return metadata.classes.index(name)

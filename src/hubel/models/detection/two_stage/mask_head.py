@@ -92,5 +92,5 @@ def mask_loss(
         for some in rows.split(_AT_ONCE):
             wanted = project(target.masks[matched[some]], boxes[some], raw.shape[-1], aligned)
             every.append(functional.binary_cross_entropy_with_logits(raw[some], wanted, reduction="sum"))
-        total += rows.numel() * raw[0].numel()
+        total += rows.numel() * raw.shape[1:].numel()
     return torch.stack(every).sum() / max(total, 1)
