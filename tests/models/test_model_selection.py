@@ -65,6 +65,17 @@ def test_largest_size_in_the_table() -> None:
     assert "raise the limit" in nothing.stderr
 
 
+@pytest.mark.parametrize(("task", "megabytes"), [("detect", "15"), ("instances", "200")])
+def test_detectors_are_ranked_by_their_published_map(task: str, megabytes: str) -> None:
+    """Also where weights have settings of their backbone, as torchvision's on ResNet-50."""
+    result = _run("--task", task, "--max-mb", megabytes, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = [row["weights"][0]["mAP"] if row["weights"] else None for row in json.loads(result.stdout)]
+    published = [value for value in found if value is not None]
+    assert published and found[: len(published)] == sorted(published, reverse=True)
+    assert "(mAP " in result.stderr
+
+
 def test_accuracy_and_cost_are_of_the_same_images() -> None:
     """torchvision's EfficientNet-B2 takes 288 pixels, the paper's 260; its figure is for the former."""
     (row,) = json.loads(_run("--match", "efficientnet_b2", "--json").stdout)

@@ -119,7 +119,8 @@ def _measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...]) -> No
     from hubel.inference.engines.torch import dtype_of
     from hubel.inference.fusion import fuse
     from hubel.inference.precision import choose_precision
-    from hubel.models import create_model
+    from hubel.models import architecture
+    from hubel.models.factory import build_random
     from hubel.models.selection import milliseconds_an_image, published_setup
     from hubel.system import tune_allocator
 
@@ -134,7 +135,7 @@ def _measure_latency(rows: list[dict[str, Any]], batches: tuple[int, ...]) -> No
     with ProgressBar("timing", len(rows)) as bar:
         for row in rows:
             shape, options = published_setup(row)
-            network = fuse(create_model(row["name"], in_channels=shape[0], image_size=shape[1], **options), cpu, dtype)
+            network = fuse(build_random(architecture(row["name"]), shape, options), cpu, dtype)
             milliseconds = {batch: milliseconds_an_image(network, shape, batch, dtype) for batch in batches}
             row["ms"] = {f"batch{batch}": round(each, 3) for batch, each in milliseconds.items()}
             bar.advance()

@@ -275,15 +275,28 @@ def build_on_meta(
     """The architecture on the meta device, where parameters have shapes but take no time or memory.
 
     Its own input shape (channels, height, width), number of classes and backbone by default; otherwise as
-    :func:`build`. Weights that ``backbone`` names are not read.
+    :func:`build`. Weights that ``backbone`` names are not read. Options may be the settings of published weights, with
+    those of the backbone among them.
     """
-    arch = with_native_sizes(arch, options or {})
+    with torch.device("meta"):
+        return build_random(arch, input_shape, options, num_classes, backbone, for_loading=True)
+
+
+def build_random(
+    arch: Architecture,
+    input_shape: tuple[int, int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    backbone: str | None = None,
+    for_loading: bool = False,
+) -> nn.Module:
+    """As :func:`build_on_meta`, with random weights."""
     spec, _ = _resolve_backbone(arch, None if backbone is None else backbone.partition(":")[0])
+    spec, own = _backbone_settings(spec, options or {})
+    arch = with_native_sizes(arch, own)
     channels, height, width = input_shape or arch.input
     size = height if height == width else arch.input[1]
-    with torch.device("meta"):
-        classes = num_classes or arch.num_classes
-        return build(arch, classes, channels, size, options or {}, spec, for_loading=True)
+    return build(arch, num_classes or arch.num_classes, channels, size, own, spec, for_loading=for_loading)
 
 
 def summary(
