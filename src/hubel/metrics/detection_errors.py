@@ -106,7 +106,7 @@ def image_errors(
     near = np.full(len(wrong), -1)  # the object that a box would be right for
     for kind, part in ((_LOCALIZATION, own), (_CLASSIFICATION, other)):
         near[kinds == kind] = part[kinds == kind].argmax(1) if part.size else 0
-    found = np.zeros(len(classes) + 1, bool)  # the last is no object
+    found = np.zeros(len(classes) + 1, bool)  # the last, at -1, stands for none of them
     found[matches.objects[right]] = True
     near[found[near]] = -1
     missed = single & ~found[:-1]

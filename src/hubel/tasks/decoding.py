@@ -9,6 +9,7 @@ from typing import Literal, Protocol, cast
 
 import numpy as np
 
+from hubel.boxes import nms, soft_nms
 from hubel.config import CONF, IOU
 from hubel.data.preprocessing import Preprocessing
 from hubel.errors import ModelError, UsageError
@@ -106,6 +107,19 @@ class Thresholds:
     def suppression(self) -> Suppression:
         """What :attr:`nms` names."""
         return SUPPRESSIONS[self.nms]
+
+
+def suppress(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the boxes (K, 4) of one image that are left, best first, and their scores, which may have fallen."""
+    rule, limit = thresholds.suppression, thresholds.max_detections
+    rivals = labels if rule.class_wise else None
+    if rule.decay is None:
+        kept = nms(boxes, scores, rivals, thresholds.iou, limit, rule.distance)
+        return kept, scores[kept]
+    overlap = thresholds.iou if rule.decay == "linear" else None
+    return soft_nms(boxes, scores, rivals, overlap, threshold=thresholds.conf, limit=limit)
 
 
 class Decoder(Protocol):

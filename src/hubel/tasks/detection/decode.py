@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from hubel.boxes import clip, iou, nms, soft_nms
+from hubel.boxes import clip, iou
 from hubel.data.transforms.geometry import flip_boxes
 from hubel.metrics.coco import PredictedObjects
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Detections
-from hubel.tasks.decoding import SourceImage, Thresholds, scale_to_original
+from hubel.tasks.decoding import SourceImage, Thresholds, scale_to_original, suppress
 
 OUTPUTS = ("boxes", "scores")
 NMS = True
@@ -66,14 +66,8 @@ def select_objects(
         best = best[_rank_in_class(label[best]) < thresholds.topk_candidates]
     box, label, score = box[best], label[best], score[best]
     clipped = clip(boxes[box], size[1], size[0])
-    rule, limit = thresholds.suppression, thresholds.max_detections
-    rivals = label if rule.class_wise else None
-    if rule.decay is None:
-        kept = nms(clipped, score, rivals, thresholds.iou, limit, rule.distance)
-        return PredictedObjects(clipped[kept], score[kept], label[kept])
-    overlap = thresholds.iou if rule.decay == "linear" else None
-    kept, decayed = soft_nms(clipped, score, rivals, overlap, threshold=thresholds.conf, limit=limit)
-    return PredictedObjects(clipped[kept], decayed, label[kept])
+    kept, score = suppress(clipped, score, label, thresholds)
+    return PredictedObjects(clipped[kept], score, label[kept])
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,13 +250,17 @@ def _mistake(
         *((true_boxes[index], truth[index], _MISSED, True) for index in matches.missed),
         *((found_boxes[index], words, _WRONG, False) for index, words in wrong.items()),
     ]
-    missed = Counter(truth[index] for index in matches.missed)
     return DetectionMistake(
         path,
         [BoxLabel((x1, y1, x2, y2), text, colour, dashed) for (x1, y1, x2, y2), text, colour, dashed in boxes],
         tuple(wrong.values()),
-        tuple(f"{number} × {name}" if number > 1 else name for name, number in missed.most_common()),
+        counted(truth[index] for index in matches.missed),
     )
+
+
+def counted(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once, the most frequent first, with its number if there are several: ``2 × cat``."""
+    return tuple(f"{number} × {name}" if number > 1 else name for name, number in Counter(names).most_common())
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hubel.boxes import clip, nms, soft_nms
+from hubel.boxes import clip
 from hubel.masks import RunLengthMask
 from hubel.models.metadata import ModelMetadata
 from hubel.results import Instances
-from hubel.tasks.decoding import SourceImage, Thresholds, in_plane_of_original, scale_to_original
+from hubel.tasks.decoding import SourceImage, Thresholds, in_plane_of_original, scale_to_original, suppress
 from hubel.tasks.instances.paste import paste_masks
 
 OUTPUTS = ("boxes", "scores", "masks")
@@ -99,12 +99,5 @@ def select_instances(
     best = np.argsort(-scores[row, label], kind="stable")
     row, label = row[best], label[best]
     clipped, score = clip(boxes[row], size[1], size[0]), scores[row, label]
-    rule, limit = thresholds.suppression, thresholds.max_detections
-    rivals = label if rule.class_wise else None
-    if rule.decay is None:
-        kept = nms(clipped, score, rivals, thresholds.iou, limit, rule.distance)
-        score = score[kept]
-    else:
-        overlap = thresholds.iou if rule.decay == "linear" else None
-        kept, score = soft_nms(clipped, score, rivals, overlap, threshold=thresholds.conf, limit=limit)
+    kept, score = suppress(clipped, score, label, thresholds)
     return Selected(clipped[kept], score, label[kept], masks[row[kept]])

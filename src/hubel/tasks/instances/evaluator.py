@@ -19,14 +19,10 @@ from hubel.models.metadata import ModelMetadata
 from hubel.reports.report_data import InstanceMistake
 from hubel.results import Instances, Prediction
 from hubel.tasks.base import Evaluator, Predictions
-from hubel.tasks.decoding import Thresholds
-from hubel.tasks.detection.task import labels_of, proposals_of
+from hubel.tasks.detection.task import THRESHOLDS, labels_of, proposals_of
 from hubel.tasks.instances.decode import OUTPUTS, as_torchvision, on_original, select_instances
 from hubel.tasks.instances.paste import paste_masks
 from hubel.tasks.instances.report import instance_mistakes
-
-THRESHOLDS = Thresholds(conf=0.001, iou=0.6, max_detections=100)
-"""Thresholds of scored objects: COCO's precision looks at the best hundred of an image."""
 
 
 class _Segmented(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from hubel.metrics.detection import WorstImage, worst_images
 from hubel.metrics.instances import InstanceScores
 from hubel.reports.report_data import InstanceMistake, TaskReport
 from hubel.tasks.detection.report import REPORT as DETECTION
+from hubel.tasks.detection.report import counted
 
 # Of Okabe and Ito's palette: distinct with any colour vision.
 _FOUND, _MISSED, _CORRECT, _WRONG = (255, 255, 255), (240, 228, 66), (86, 180, 233), (230, 80, 0)
@@ -79,13 +79,12 @@ def _mistake(
     }
     of_truth = {**dict.fromkeys(matched, _FOUND), **dict.fromkeys(matches.missed.tolist(), _MISSED)}
     of_found = {**dict.fromkeys(matches.right.tolist(), _CORRECT), **dict.fromkeys(matches.wrong.tolist(), _WRONG)}
-    missed = Counter(truth[index] for index in matches.missed)
     return InstanceMistake(
         path,
         _drawn(labelled, of_truth, dict(enumerate(truth))),
         _drawn(found, of_found, words),
         tuple(words[index] for index in matches.wrong.tolist()),
-        tuple(f"{number} × {name}" if number > 1 else name for name, number in missed.most_common()),
+        counted(truth[index] for index in matches.missed),
     )
 
 
