@@ -20,9 +20,11 @@ from two_stage_detector import two_stage_detector, two_stage_pixels
     "format", ["openvino", pytest.param("onnx", marks=pytest.mark.slow), pytest.param("torch", marks=pytest.mark.slow)]
 )
 def test_masks_are_those_of_torch(format: str, tmp_path: Path) -> None:
-    """Alone and in a batch, and of an image in which there is nothing."""
-    model, pixels = two_stage_detector("mask_rcnn", mask_features=16, least_score=0.05), two_stage_pixels()
+    """Alone and in a batch, of an image with padding, which boxes do not reach into, and of one with nothing in it."""
+    model = two_stage_detector("mask_rcnn", mask_features=16, least_score=0.05, origin="corner")
     ready, backend = describe(model).preprocessing, BACKENDS[format]
+    pixels = two_stage_pixels()
+    pixels[1, 80:] = ready.background
     graph = NormalizedModel(model, ready)
     assert graph.output_names == ("boxes", "scores", "masks")
     facts = {"classes": ["a", "b", "c"], "outputs": list(graph.output_names), "inference_precision": "f32"}
@@ -33,6 +35,7 @@ def test_masks_are_those_of_torch(format: str, tmp_path: Path) -> None:
         expected = {name: each.numpy() for name, each in model.predictions(outputs, (96, 96)).items()}
     counts = (expected["scores"].max(2) > 0).sum(1)
     assert counts[2] == 0 and counts[:2].min() > 10
+    assert [float(of_image[..., 3].max()) for of_image in expected["boxes"][:2]] == [96, 80]
     for images in (slice(0, 1), slice(2, 3), slice(0, 3)):
         found = run(np.ascontiguousarray(pixels[images]))
         np.testing.assert_allclose(found["boxes"], expected["boxes"][images], atol=0.1)

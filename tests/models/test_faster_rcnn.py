@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
 from torchvision.models import detection as theirs
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
-from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 from torchvision.ops.poolers import LevelMapper
 
@@ -18,10 +16,19 @@ from hubel.errors import ModelError
 from hubel.models import create_model, describe
 from hubel.models.base import DetectionTargets, ObjectTargets
 from hubel.models.detection.two_stage.matching import Sampler, match
+from hubel.models.detection.two_stage.padded_images import image_areas
 from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
 from hubel.tasks.decoding import Thresholds
 from hubel.tasks.detection.decode import select_objects
-from torchvision_detectors import SIDE, photographs, reference, some_objects, with_its_weights
+from torchvision_detectors import (
+    SIDE,
+    losses_of_both,
+    padded,
+    photographs,
+    reference,
+    some_objects,
+    with_its_weights,
+)
 
 EDITIONS = (
     "fasterrcnn_resnet50_fpn",
@@ -33,14 +40,14 @@ EDITIONS = (
 
 @pytest.mark.parametrize("name", EDITIONS)
 def test_objects_are_torchvision_s(name: str, tmp_path: Path) -> None:
-    """By way of a file as torchvision publishes it, on photographs."""
-    network, images = reference(name), photographs()
+    """By way of a file as torchvision publishes it, on photographs of two shapes with padding."""
+    network = reference(name)
     ours = with_its_weights(network, name, tmp_path)
     ready = describe(ours).preprocessing
     transform = network.transform
     assert [*ready.mean, *ready.std] == pytest.approx([255 * x for x in (*transform.image_mean, *transform.image_std)])
-    inputs = transform.normalize(images)
-    batch = ImageList(inputs, [(SIDE, SIDE)] * 2)
+    batch = padded(transform.normalize(photographs()))
+    inputs = batch.tensors
     with torch.inference_mode():
         features = network.backbone(inputs)
         anchors = network.rpn.anchor_generator(batch, list(features.values()))[0]
@@ -83,30 +90,11 @@ def test_older_files_of_torchvision_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", EDITIONS[1:3])
 def test_losses_and_samples_are_torchvision_s(name: str, tmp_path: Path) -> None:
     network = reference(name)
-    ours = with_its_weights(network, name, tmp_path)
-    for model in (network, ours):
-        model.train()
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-    inputs, objects = network.transform.normalize(photographs()), some_objects()
-    targets = [{"boxes": each.boxes, "labels": each.labels + 1} for each in objects]
-    images = ImageList(inputs, [(SIDE, SIDE)] * 2)
-    features = network.backbone(inputs)
-    torch.manual_seed(5)
-    proposals, expected = network.rpn(images, features, targets)
-    torch.manual_seed(6)
-    _, second = network.roi_heads(features, proposals, images.image_sizes, copy.deepcopy(targets))
-
-    # The same permutations are drawn, if the same anchors and proposals are drawn from.
-    torch.manual_seed(6)
-    outputs = ours.training_outputs(inputs, DetectionTargets(objects, (SIDE, SIDE)))
-    torch.manual_seed(5)
-    found = ours.losses(outputs, DetectionTargets(objects, (SIDE, SIDE)))
+    wanted, found = losses_of_both(network, with_its_weights(network, name, tmp_path), some_objects())
     assert list(found) == ["objectness", "proposal_box", "class", "box"]
-    for ours_, wanted in zip(found.values(), [*expected.values(), *second.values()], strict=True):
-        assert wanted > 1e-3
-        torch.testing.assert_close(ours_, wanted, atol=1e-5, rtol=1e-5)
+    for ours, expected in zip(found.values(), wanted.values(), strict=True):
+        assert expected > 1e-3
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_loss_in_evaluation_is_the_mean_over_samples(tmp_path: Path) -> None:
@@ -183,6 +171,19 @@ def test_levels_are_torchvision_s() -> None:
         first = strides[0].bit_length() - 1
         expected = LevelMapper(first, first + len(strides) - 1)([boxes])
         assert torch.equal(PyramidRoIAlign(strides).level_of(boxes), expected)
+
+
+def test_padding_is_what_has_the_mean_colour_along_the_edges() -> None:
+    """As Preprocessing pads: in whole grey levels, on both sides; or, as torchvision does, with zeros on one."""
+    ready = describe(create_model("fasterrcnn_mobilenet_v3_large_320_fpn", 2)).preprocessing
+    pixels = torch.from_numpy(np.tile(ready.background, (4, 40, 60, 1)))
+    pixels[0, 8:32] = torch.randint(0, 255, (24, 60, 3), dtype=torch.uint8)
+    pixels[1, :, 20:59] += 1  # the nearest other colour
+    pixels[3] = 0  # a black image
+    inputs = ready.normalize(pixels.permute(0, 3, 1, 2))
+    inputs[0, :, 12:20] = 0  # inside the image
+    areas = [[0, 8, 60, 32], [20, 0, 59, 40], [0, 0, 60, 40], [0, 0, 60, 40]]
+    assert image_areas(inputs).tolist() == areas
 
 
 def test_aligned_squares_have_the_values_at_their_places() -> None:

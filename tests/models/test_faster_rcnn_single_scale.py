@@ -14,11 +14,14 @@ from torchvision.ops import MultiScaleRoIAlign, RoIPool
 from hubel.boxes import decode
 from hubel.errors import ModelError
 from hubel.models import create_model
+from hubel.models.detection.faster_rcnn import FasterRCNN
 from hubel.models.detection.two_stage.box_head import VARIANCES
 from hubel.weights.key_mapping import rename
-from torchvision_detectors import SIDE, photographs, spread_out
+from torchvision_detectors import SIDE, losses_of_both, photographs, some_objects, spread_out
 
-FEATURES = 32  # of VGG's dense layers, so that tests take seconds
+# So that tests take seconds.
+FEATURES = 32  # of VGG's dense layers
+COUNTS = {"proposals": 100, "training_proposals": 200, "regions": 32}
 EDITIONS = ("fasterrcnn_vgg16", "fasterrcnn_resnet50_c4")
 
 
@@ -62,7 +65,10 @@ def composed(name: str, classes: int, features: int) -> tuple[nn.Module, nn.Modu
         body,
         rpn_anchor_generator=AnchorGenerator(((128, 256, 512),), ((0.5, 1.0, 2.0),)),
         rpn_pre_nms_top_n_test=6000,
-        rpn_post_nms_top_n_test=300,
+        rpn_post_nms_top_n_test=COUNTS["proposals"],
+        rpn_pre_nms_top_n_train=12000,
+        rpn_post_nms_top_n_train=COUNTS["training_proposals"],
+        box_batch_size_per_image=COUNTS["regions"],
         box_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
         box_head=head,
         box_predictor=FastRCNNPredictor(width, classes + 1),
@@ -83,12 +89,15 @@ def test_parameters_are_those_of_torchvision_s_parts() -> None:
         assert theirs / 1e6 == pytest.approx(millions, abs=0.1)
 
 
-@pytest.mark.parametrize("name", EDITIONS)
-def test_proposals_boxes_and_scores_are_torchvision_s(name: str) -> None:
+@pytest.fixture(scope="module", params=EDITIONS)
+def both(request: pytest.FixtureRequest) -> tuple[nn.Module, FasterRCNN]:
+    """The composed one and ours, with the same weights."""
+    name: str = request.param
     torch.manual_seed(0)
     network, source = composed(name, 5, FEATURES)
     spread_out(network)
-    ours = create_model(name, 5, **({"features": FEATURES} if "vgg" in name else {})).eval()
+    ours = create_model(name, 5, **COUNTS, **({"features": FEATURES} if "vgg" in name else {}))
+    assert isinstance(ours, FasterRCNN)
     state = ours.state_dict()
     state |= {
         key: value for key, value in rename(source.state_dict(), name.split("_")[1]).state.items() if key in state
@@ -104,6 +113,20 @@ def test_proposals_boxes_and_scores_are_torchvision_s(name: str) -> None:
     regressor = theirs.box_predictor.bbox_pred
     state |= {"head.regressor.weight": regressor.weight[4:], "head.regressor.bias": regressor.bias[4:]}
     ours.load_state_dict(state)
+    return network, ours
+
+
+def test_losses_are_torchvision_s(both: tuple[nn.Module, FasterRCNN]) -> None:
+    wanted, found = losses_of_both(*both, some_objects())
+    assert list(found) == ["objectness", "proposal_box", "class", "box"]
+    for ours, theirs in zip(found.values(), wanted.values(), strict=True):
+        assert theirs > 1e-3
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_proposals_boxes_and_scores_are_torchvision_s(both: tuple[nn.Module, FasterRCNN]) -> None:
+    network, ours = (model.eval() for model in both)
+    theirs = network.roi_heads
     inputs = network.transform.normalize(photographs())
     batch = ImageList(inputs, [(SIDE, SIDE)] * 2)
     with torch.inference_mode():
@@ -117,7 +140,7 @@ def test_proposals_boxes_and_scores_are_torchvision_s(name: str) -> None:
         count = len(regions)
         rows = slice(first, first + count)
         first += count
-        assert count > 100
+        assert count == COUNTS["proposals"]
         torch.testing.assert_close(found["proposals"][index, :count], regions, atol=1e-3, rtol=0)
         scores = found["scores"][index, :count].softmax(1)
         torch.testing.assert_close(scores, logits[rows].softmax(1), atol=1e-5, rtol=0)

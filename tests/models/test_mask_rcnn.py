@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-from torchvision.models.detection.image_list import ImageList
 
 from hubel.models import create_model
 from hubel.models.base import DetectionTargets, ObjectTargets
 from hubel.models.detection.mask_rcnn import MaskRCNN
-from torchvision_detectors import SIDE, photographs, reference, some_objects, with_its_weights
+from torchvision_detectors import (
+    SIDE,
+    losses_of_both,
+    padded,
+    photographs,
+    reference,
+    some_objects,
+    with_its_weights,
+)
 
 EDITIONS = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 # torchvision, meta["num_params"], and the frozen normalizations, which it does not count; without what it has of
@@ -29,11 +34,11 @@ def test_parameters_are_as_published(name: str, parameters: int) -> None:
 
 @pytest.mark.parametrize("name", (EDITIONS[0], pytest.param(EDITIONS[1], marks=pytest.mark.slow)))
 def test_objects_and_masks_are_torchvision_s(name: str, tmp_path: Path) -> None:
-    """By way of a file as torchvision publishes it, on photographs."""
-    network, images = reference(name), photographs()
+    """By way of a file as torchvision publishes it, on photographs of two shapes with padding."""
+    network = reference(name)
     ours = with_its_weights(network, name, tmp_path)
-    inputs = network.transform.normalize(images)
-    batch = ImageList(inputs, [(SIDE, SIDE)] * 2)
+    batch = padded(network.transform.normalize(photographs()))
+    inputs = batch.tensors
     with torch.inference_mode():
         features = network.backbone(inputs)
         proposals, _ = network.rpn(batch, features)
@@ -66,25 +71,8 @@ def with_masks(objects: list[ObjectTargets], side: int = SIDE) -> list[ObjectTar
 def test_losses_are_torchvision_s(name: str, tmp_path: Path) -> None:
     network = reference(name)
     ours = with_its_weights(network, name, tmp_path)
-    for model in (network, ours):
-        model.train()
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-    inputs, objects = network.transform.normalize(photographs()), with_masks(some_objects())
-    targets = [{"boxes": each.boxes, "labels": each.labels + 1, "masks": each.masks} for each in objects]
-    images = ImageList(inputs, [(SIDE, SIDE)] * 2)
-    features = network.backbone(inputs)
-    torch.manual_seed(5)
-    proposals, expected = network.rpn(images, features, targets)
-    torch.manual_seed(6)
-    _, second = network.roi_heads(features, proposals, images.image_sizes, copy.deepcopy(targets))
-    torch.manual_seed(6)
-    outputs = ours.training_outputs(inputs, DetectionTargets(objects, (SIDE, SIDE)))
-    torch.manual_seed(5)
-    found = ours.losses(outputs, DetectionTargets(objects, (SIDE, SIDE)))
+    wanted, found = losses_of_both(network, ours, with_masks(some_objects()))
     assert list(found) == ["objectness", "proposal_box", "class", "box", "mask"]
-    wanted = {**expected, **second}
     names = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask")
     for ours_, theirs in zip(found.values(), names, strict=True):
         assert wanted[theirs] > 1e-3

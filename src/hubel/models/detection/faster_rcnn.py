@@ -53,6 +53,7 @@ from hubel.models.detection.anchors import CornerAnchors, PyramidAnchors
 from hubel.models.detection.two_stage.box_head import POSITIVE, BoxHead, box_loss
 from hubel.models.detection.two_stage.detections import best_pairs, dense
 from hubel.models.detection.two_stage.matching import Sampler, match
+from hubel.models.detection.two_stage.padded_images import image_areas
 from hubel.models.detection.two_stage.proposals import Selection, valid
 from hubel.models.detection.two_stage.region_proposals import RegionProposalNetwork, proposal_loss
 from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign, RoIPool
@@ -82,7 +83,7 @@ class FasterRCNNConfig:
         least_objectness: lowest probability of a proposal.
         regions: of an image in the second stage's loss.
         origin: where the value of a map lies in its cell: at the ``"centre"``, or, for torchvision's weights, at the
-            ``"corner"``.
+            ``"corner"``; boxes do not reach into the padding of images then (:mod:`~.two_stage.padded_images`).
     """
 
     pyramid_channels: Count = 256
@@ -148,6 +149,7 @@ class FasterRCNN(Detector):
         self.first_stage = RegionProposalNetwork(stages.channels, anchors.per_cell, config.first_convolutions)
         self._read = frozenset(read)
         self._align, self._anchors, self._tail = stages.align, anchors, stages.tail
+        self._within_images = config.origin == "corner"
         least, candidates = config.least_objectness, config.candidates
         self._selection = Selection(candidates or config.proposals, config.proposals, least)
         before = 2 * candidates if candidates else config.training_proposals
@@ -172,15 +174,15 @@ class FasterRCNN(Detector):
 
         ``"objectness"`` (N, A) and ``"proposal_offsets"`` (N, A, 4) of all anchors; ``"proposals"`` (N, P, 4), x1, y1,
         x2, y2 in pixels, zeros where an image has fewer; their ``"scores"`` (N, P, 1 + classes), background first, and
-        ``"offsets"`` (N, P, classes, 4).
+        ``"offsets"`` (N, P, classes, 4). ``"areas"`` (N, 4), where inputs are padded: what of each shows the image.
         """
         levels = self.maps(images)
-        first, proposals = self._first_look(levels, plain_size(images), self._selection)
+        first, proposals = self._first_look(levels, images, self._selection)
         return {**first, **self._second_look(levels, proposals)}
 
     def training_outputs(self, images: Tensor, targets: DetectionTargets | None = None) -> dict[str, Tensor]:
         """As :meth:`forward`, the second stage of a random sample of proposals and objects."""
-        return self._training_looks(self.maps(images), plain_size(images), targets)
+        return self._training_looks(self.maps(images), images, targets)
 
     def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
         """``"objectness"`` and ``"proposal_box"`` of the first stage, ``"class"`` and ``"box"`` of the second."""
@@ -188,7 +190,7 @@ class FasterRCNN(Detector):
 
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes and scores of the best pairs of a proposal and a class, each with a score for that class alone."""
-        found = best_pairs(outputs["proposals"], outputs["scores"], outputs["offsets"], size)
+        found = best_pairs(outputs["proposals"], outputs["scores"], outputs["offsets"], size, outputs.get("areas"))
         return dense(found, self.num_classes)
 
     def diagnostics(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -214,9 +216,9 @@ class FasterRCNN(Detector):
         return {**first, **box_loss(raw["proposals"], raw["scores"], raw["offsets"], objects, sampler)}
 
     def _training_looks(
-        self, levels: Sequence[Tensor], size: tuple[int, int], targets: DetectionTargets | None
+        self, levels: Sequence[Tensor], images: Tensor, targets: DetectionTargets | None
     ) -> dict[str, Tensor]:
-        first, proposals = self._first_look(levels, size, self._training_selection)
+        first, proposals = self._first_look(levels, images, self._training_selection)
         if targets is None:
             sampled = proposals[:, : self._sampler.count]
         else:
@@ -225,15 +227,17 @@ class FasterRCNN(Detector):
         return {**first, **self._second_look(levels, sampled)}
 
     def _first_look(
-        self, levels: Sequence[Tensor], size: tuple[int, int], selection: Selection
+        self, levels: Sequence[Tensor], images: Tensor, selection: Selection
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The first stage's outputs, and proposals (N, P, 4)."""
+        size, areas = plain_size(images), image_areas(images) if self._within_images else None
         objectness, offsets = self.first_stage(levels)
         grids = [plain_size(level) for level in levels]
         anchors = self._anchors.boxes(grids, *size).to(levels[0].device)
         counts = [rows * columns * self._anchors.per_cell for rows, columns in grids]
-        proposals = selection(objectness, offsets, anchors, counts, size)
-        return {"objectness": torch.cat(objectness, 1), "proposal_offsets": torch.cat(offsets, 1)}, proposals
+        proposals = selection(objectness, offsets, anchors, counts, size, areas)
+        found = {"objectness": torch.cat(objectness, 1), "proposal_offsets": torch.cat(offsets, 1)}
+        return (found if areas is None else {**found, "areas": areas}), proposals
 
     def _sampled(self, regions: Tensor, objects: ObjectTargets) -> Tensor:
         """A sample of an image's proposals (P, 4) and objects, (regions, 4), with zeros where there are fewer."""

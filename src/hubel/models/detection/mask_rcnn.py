@@ -102,9 +102,9 @@ class MaskRCNN(FasterRCNN):
         ``"mask_labels"`` (N, K), and raw ``"masks"`` (N, K, 28, 28).
         """
         levels, size = self.maps(images), plain_size(images)
-        first, proposals = self._first_look(levels, size, self._selection)
+        first, proposals = self._first_look(levels, images, self._selection)
         second = self._second_look(levels, proposals)
-        pairs = best_pairs(second["proposals"], second["scores"], second["offsets"], size)
+        pairs = best_pairs(second["proposals"], second["scores"], second["offsets"], size, first.get("areas"))
         found = suppress(pairs, size, self._least_score, IOU, OBJECTS, self.num_classes)
         masks = self._third_look(levels, found.boxes.detach(), found.labels)
         return {**first, **second, **masks, "mask_scores": found.scores}
@@ -112,7 +112,7 @@ class MaskRCNN(FasterRCNN):
     def training_outputs(self, images: Tensor, targets: DetectionTargets | None = None) -> dict[str, Tensor]:
         """As :meth:`forward`, of a random sample of proposals and objects, and masks of those that stand for one."""
         levels = self.maps(images)
-        outputs = self._training_looks(levels, plain_size(images), targets)
+        outputs = self._training_looks(levels, images, targets)
         return {**outputs, **self._third_look(levels, *self._with_object(outputs["proposals"], targets))}
 
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from hubel.boxes import clip, decode
 from hubel.layers.padding import plain_size
 from hubel.models.detection.two_stage.box_head import VARIANCES
+from hubel.models.detection.two_stage.padded_images import clip_to
 from hubel.models.detection.two_stage.proposals import of_boxes, unsuppressed, valid
 
 PAIRS = 1000
@@ -26,7 +27,7 @@ class Detected(NamedTuple):
     """Pairs of a proposal and a class, best first.
 
     Attributes:
-        boxes: float32 (N, K, 4), x1, y1, x2, y2 in pixels, which may leave the image.
+        boxes: float32 (N, K, 4), x1, y1, x2, y2 in pixels, which may leave the input.
         scores: float32 (N, K); 0 of what is not an object.
         labels: int64 (N, K), classes from 0.
     """
@@ -36,7 +37,9 @@ class Detected(NamedTuple):
     labels: Tensor
 
 
-def best_pairs(proposals: Tensor, scores: Tensor, offsets: Tensor, size: tuple[int, int]) -> Detected:
+def best_pairs(
+    proposals: Tensor, scores: Tensor, offsets: Tensor, size: tuple[int, int], areas: Tensor | None = None
+) -> Detected:
     """At most :data:`PAIRS` of each image.
 
     Args:
@@ -44,6 +47,7 @@ def best_pairs(proposals: Tensor, scores: Tensor, offsets: Tensor, size: tuple[i
         scores: raw (N, P, 1 + classes), background first.
         offsets: (N, P, classes, 4).
         size: height and width of the images.
+        areas: the part of each that boxes are clipped to (N, 4), if it is not the whole.
 
     On the meta device nothing is computed.
     """
@@ -55,6 +59,8 @@ def best_pairs(proposals: Tensor, scores: Tensor, offsets: Tensor, size: tuple[i
     best = probabilities.flatten(1).topk(min(PAIRS, rows * classes), 1)
     own = offsets.float().flatten(1, 2).gather(1, of_boxes(best.indices))
     boxes = decode(own, proposals.gather(1, of_boxes(best.indices // classes)), VARIANCES)
+    if areas is not None:
+        boxes = clip_to(boxes, areas)
     # What is left of a box within the image may be nothing.
     score = best.values * valid(clip(boxes, size[1], size[0]), _SMALLEST)
     return Detected(boxes, score, best.indices % classes)

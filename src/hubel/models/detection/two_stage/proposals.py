@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hubel.boxes import clip, decode, nms
+from hubel.models.detection.two_stage.padded_images import clip_to
 
 _SMALLEST = 1e-3  # pixels of a side
 
@@ -45,6 +46,7 @@ class Selection:
         anchors: Tensor,
         counts: Sequence[int],
         size: tuple[int, int],
+        areas: Tensor | None = None,
     ) -> Tensor:
         """The best regions, clipped to the image, best first: float32 (N, P, 4), without gradient.
 
@@ -57,6 +59,7 @@ class Selection:
             anchors: of all levels (A, 4).
             counts: anchors of each level.
             size: height and width of the images.
+            areas: the part of each that regions are clipped to (N, 4), if it is not the whole.
         """
         if objectness[0].is_meta:  # what follows would make PyTorch import its compiler
             return offsets[0].new_empty(offsets[0].shape[0], self.regions(counts), 4, dtype=torch.float32)
@@ -67,7 +70,7 @@ class Selection:
             of_anchors, moved, fixed = (each.detach().float() for each in of_level)
             best = of_anchors.topk(min(self.before, count), 1)
             found = decode(moved.gather(1, of_boxes(best.indices)), fixed[best.indices])
-            boxes.append(clip(found, size[1], size[0]))
+            boxes.append(clip(found, size[1], size[0]) if areas is None else clip_to(found, areas))
             scores.append(best.values)
             levels += min(self.before, count) * [level]
         every, score = torch.cat(boxes, 1), torch.cat(scores, 1)
