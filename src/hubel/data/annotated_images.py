@@ -124,6 +124,7 @@ def _sample(image: AnnotatedImage, dropped: dict[str, list[str]], draw: Draw | N
         np.array([annotation_area(obj) for obj in kept], np.float32),
         None if draw is None else draw(image, kept),
         None if prepare is None else tuple(shape for obj in kept if (shape := annotation_shape(obj)) is not None),
+        labelled=None if image.labelled is None else np.array(image.labelled, np.int64),
     )
 
 

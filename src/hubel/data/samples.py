@@ -69,6 +69,8 @@ class Sample:
         class_map: the class of every pixel.
         stratum: images of one stratum are divided by the fractions of a split: the label, else the rarest class among
             the objects, or :data:`BACKGROUND`.
+        labelled: int64 (L,), the classes all of whose objects are labelled, ascending; ``None`` for all. Of the others
+            there may be more than the image's labels have: nothing is background for them.
     """
 
     path: Path
@@ -83,6 +85,7 @@ class Sample:
     class_map: ClassMap | None = None
     shapes: tuple[Shape, ...] | None = None
     stratum: int = BACKGROUND
+    labelled: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.label != UNLABELLED:
@@ -128,8 +131,8 @@ class Sample:
 
 
 def _equal(one: object, other: object) -> bool:
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.array_equal(one, other)
     return one == other
 
 
@@ -173,7 +176,10 @@ class ImageDataset:
                 return replace(sample, label=int(new[sample.label]))
             stratum = int(new[sample.stratum]) if len(sample.labels) else BACKGROUND
             class_map = None if sample.class_map is None else sample.class_map.relabel(new)
-            return replace(sample, labels=new[sample.labels], stratum=stratum, class_map=class_map)
+            labelled = None if sample.labelled is None else new[sample.labelled]
+            labelled = None if labelled is None else np.sort(labelled[labelled != BACKGROUND])
+            labels = new[sample.labels]
+            return replace(sample, labels=labels, stratum=stratum, class_map=class_map, labelled=labelled)
 
         splits = {split: tuple(map(remapped, each)) for split, each in self.splits.items()}
         return replace(self, classes=tuple(classes), splits=splits)
@@ -191,6 +197,7 @@ class Target:
         masks: uint8 (M, H, W), 1 where an object is, in pixels of the network's input; each has some.
         class_map: uint8 (H, W), the class of every pixel, or :data:`IGNORE_INDEX`.
         image: uint8 (H', W', C), what the network should make of its input.
+        labelled: int64 (L,), the classes all of whose objects are labelled, as those of a :class:`Sample`.
     """
 
     label: int = UNLABELLED
@@ -200,6 +207,7 @@ class Target:
     class_map: np.ndarray | None = None
     image: np.ndarray | None = None
     ignored: np.ndarray = field(default_factory=lambda: _NO_BOXES)
+    labelled: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # From a worker, masks come as bits: as bytes they would take longer to hand over than to draw.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hubel.data.annotations.format import FileHead, Format
 from hubel.data.annotations.image_lookup import LABEL_FOLDERS, visible_files
+from hubel.data.annotations.labelled_classes import with_labelled_classes, write_labelled_classes
 from hubel.data.annotations.parse import InvalidAnnotation
 from hubel.data.annotations.reader import AnnotationReader, LabelFileError
 from hubel.data.annotations.records import AnnotatedDataset
@@ -69,7 +70,7 @@ def read_annotations(
         entry.read(reader, files)
     except InvalidAnnotation as error:  # what no context of a row or file has taken
         raise DataError(f"{reader.file}: {error}", "export it again, correct it, or leave it out") from error
-    return reader.dataset(entry.sort_classes, entry.name)
+    return with_labelled_classes(reader.dataset(entry.sort_classes, entry.name))
 
 
 def write_annotations(
@@ -94,6 +95,8 @@ def write_annotations(
         writer = DatasetWriter(folder, images)
         writer.losses.update(count_losses(dataset, entry.supports))
         entry.write(dataset, writer)
+        if "labelled" not in entry.supports:
+            write_labelled_classes(dataset, writer, "unused" in entry.supports)
     return writer.loss_lines()
 
 

@@ -7,6 +7,10 @@ not. Images that the file does not list are unlabelled; listed ones without anno
 the file has no ``annotations`` at all, or some of an image that it does not list. COCO's own images have
 no EXIF rotation; other programs that write COCO mostly mean the upright image.
 
+Of an image with ``neg_category_ids`` or ``not_exhaustive_category_ids``, LVIS's keys (Gupta, Dollár and Girshick 2019,
+arXiv 1908.03195, section 3), only some classes are labelled: those of its annotations and of the first list, without
+those of the second.
+
 Ids are keys of any kind: they have to equal each other, and ``"1"`` equals ``1``. Whatever of an object cannot be read
 beside a good ``bbox`` (or beside a good outline) is left out and counted, and the object stays.
 """
@@ -31,6 +35,7 @@ from hubel.data.annotations.writer import DatasetWriter, round_coord, round_xywh
 from hubel.errors import DataError
 
 _QUANTITIES = {"area": (0.0, 1e15), "score": (0.0, 1.0)}  # with their ranges
+_FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
 _RUNS = 16  # pixels of run lengths, which are kept as they are, count for one that is decoded
 
 
@@ -107,7 +112,9 @@ def _read_file(
                 file, named, len(found), partial(_parse_object, reader, labels=labels, width=width, height=height)
             )
             number = parse.key_number(id_)
-            listed.append(AnnotatedImage(path, width, height, objects, file, id_ if number is None else number))
+            own = id_ if number is None else number
+            labelled = _labelled_classes(image, objects or (), labels)
+            listed.append(AnnotatedImage(path, width, height, objects, file, own, labelled))
     if orphans := sum(map(len, by_image.values())):
         reader.count_warning("annotations refer to an image that is not in their file: left out", orphans)
     # Where an annotation's image is not known, it may be one of those without objects.
@@ -121,6 +128,25 @@ def _read_file(
     for each in listed:
         with reader.error_context(file, f"image {each.id}"):
             reader.add(split, each if trusted or each.objects else replace(each, objects=None))
+
+
+def _labelled_classes(
+    image: dict[str, Any], objects: Sequence[Annotation], labels: dict[str, int]
+) -> tuple[int, ...] | None:
+    """Labels of the classes that are labelled in full; ``None`` where the image does not say."""
+    absent, in_part = (_listed_classes(image, name, labels) for name in _FEDERATED)
+    if absent is None and in_part is None:
+        return None
+    return tuple(sorted(({obj.label for obj in objects} | (absent or set())) - (in_part or set())))
+
+
+def _listed_classes(image: dict[str, Any], name: str, labels: dict[str, int]) -> set[int] | None:
+    if image.get(name) is None:
+        return None
+    ids = [parse.key(id_, name) for id_ in parse.items(image[name], name)]
+    if unknown := [id_ for id_ in ids if id_ not in labels]:
+        raise parse.UnknownClass(f"{name} has {unknown[0]}, which is not one of the categories")
+    return {labels[id_] for id_ in ids}
 
 
 def _names_by_id(rows: list[Any]) -> dict[str, set[str]]:
@@ -290,7 +316,8 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
         annotations: list[dict[str, Any]] = []
         for image, path in writer.add_images(images, "images" if split == "all" else split):
             id_ = image.id if keep_ids else len(listed) + 1
-            listed.append({"id": id_, "file_name": path.name, "width": image.width, "height": image.height})
+            row = {"id": id_, "file_name": path.name, "width": image.width, "height": image.height}
+            listed.append(row | _federated(image, category_ids))
             for obj in image.objects or ():
                 annotation_id += 1
                 row = _annotation(obj, image, category_ids)
@@ -299,6 +326,14 @@ def _write(dataset: AnnotatedDataset, writer: DatasetWriter) -> None:
                     writer.record_loss("polygons with holes become masks")
         content = {"images": listed, "annotations": annotations, "categories": categories}
         writer.write_json(f"annotations/instances_{split}.json", content)
+
+
+def _federated(image: AnnotatedImage, category_ids: Sequence[int]) -> dict[str, list[int]]:
+    if image.labelled is None:
+        return {}
+    labelled, present = set(image.labelled), {obj.label for obj in image.objects or ()}
+    lists = zip(_FEDERATED, (labelled - present, present - labelled), strict=True)
+    return {name: [category_ids[label] for label in sorted(classes)] for name, classes in lists}
 
 
 def _annotation(obj: Annotation, image: AnnotatedImage, category_ids: Sequence[int]) -> dict[str, Any]:
@@ -328,6 +363,6 @@ def _annotation(obj: Annotation, image: AnnotatedImage, category_ids: Sequence[i
 FORMAT = Format(
     "coco", "COCO JSON", "a JSON file with images, annotations and categories",
     _recognizes, _read, _write,
-    FREE_FORM_FIELDS | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order"}, sort_classes=False,
+    FREE_FORM_FIELDS | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order", "labelled"}, sort_classes=False,
     boxes="xywh",
 )  # fmt: skip

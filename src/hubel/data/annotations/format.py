@@ -92,7 +92,8 @@ class Format:
 
     Attributes:
         layout: what is looked for, in one line.
-        supports: keys of :data:`hubel.data.annotations.writer.LOSSES` that are not lost.
+        supports: keys of :data:`hubel.data.annotations.writer.LOSSES` that are not lost; ``"labelled"`` where an image
+            says which classes it labels.
         sort_classes: classes have no order of their own and are sorted by name.
         file_holds: the labels of one image, of any number of images, or of a whole data set.
         find_folders: given the root, the folders with images and those with text files, the folders of images whose

@@ -92,6 +92,8 @@ class AnnotatedImage:
             for one of whose labels none could be read.
         label_file: the file with the labels; ``None`` for an unlabelled image.
         id: the image's id in COCO files, which result files refer to; text where it is not a number.
+        labelled: the classes all of whose objects are labelled, ascending; ``None`` for all classes. Of others there
+            may be more objects than labelled ones.
     """
 
     path: Path
@@ -100,12 +102,17 @@ class AnnotatedImage:
     objects: tuple[Annotation, ...] | None
     label_file: Path | None = None
     id: int | str | None = None
+    labelled: tuple[int, ...] | None = None
 
     def relabel(self, new: Mapping[int, int]) -> AnnotatedImage:
-        """The image with the ``new`` label of each object's old one."""
-        if not self.objects:
-            return self
-        return replace(self, objects=tuple(replace(obj, label=new[obj.label]) for obj in self.objects))
+        """The image with the ``new`` label of each old one; of classes that become one, all have to be labelled."""
+        objects, labelled = self.objects, self.labelled
+        if objects:
+            objects = tuple(replace(obj, label=new[obj.label]) for obj in objects)
+        if labelled is not None:
+            others = {label for old, label in new.items() if old not in labelled}
+            labelled = tuple(sorted({new[label] for label in labelled} - others))
+        return replace(self, objects=objects, labelled=labelled)
 
 
 @dataclass(frozen=True)

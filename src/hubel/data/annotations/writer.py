@@ -34,12 +34,17 @@ _NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 class DatasetWriter:
-    """Writes images and label files into an empty folder and counts what is lost."""
+    """Writes images and label files into an empty folder and counts what is lost.
+
+    Attributes:
+        labelled: classes that are labelled, of images that say so, by their new paths below the folder.
+    """
 
     def __init__(self, folder: Path, images: ImageMode) -> None:
         self.folder = folder
         self.images = images
         self.losses: Counter[str] = Counter()
+        self.labelled: dict[Path, tuple[int, ...]] = {}
         self._stems: dict[Path, set[str]] = {}
 
     def add_image(self, image: AnnotatedImage, folder: str) -> Path:
@@ -52,6 +57,8 @@ class DatasetWriter:
         stems.add(unique.casefold())
         path = self.folder / folder / (unique + image.path.suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if image.labelled is not None:
+            self.labelled[path.relative_to(self.folder)] = image.labelled
         if self.images == "none":
             return path
         if not image.path.is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -193,7 +194,8 @@ class ObjectTransform(Transform):
         joined = np.concatenate(masks) if with_masks else None
         regions = np.concatenate(ignored)
         objects = np.concatenate(boxes), np.concatenate(labels)
-        return pixels, Target(UNLABELLED, *objects, joined, class_map, ignored=regions)
+        labelled = labelled_in_all(group)
+        return pixels, Target(UNLABELLED, *objects, joined, class_map, ignored=regions, labelled=labelled)
 
     def _drawn(self, image: Decoded, view: View, boxes: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, Target]:
         """The view of an image; ``boxes`` are those of the objects ``kept``, in fractions of the view."""
@@ -209,7 +211,14 @@ class ObjectTransform(Transform):
         class_map = None
         if image.class_map is not None:
             class_map = view.masks(image.class_map[None], fill=self._ignore_index)[0]
-        return pixels, Target(image.label, scaled, image.labels[kept], masks, class_map, ignored=ignored)
+        labels = image.labels[kept]
+        return pixels, Target(image.label, scaled, labels, masks, class_map, None, ignored, image.labelled)
+
+
+def labelled_in_all(group: Sequence[Decoded]) -> np.ndarray | None:
+    """The classes that each of the images labels, (L,), ascending; ``None`` for all."""
+    stated = [image.labelled for image in group if image.labelled is not None]
+    return reduce(np.intersect1d, stated) if stated else None
 
 
 class WindowSampler(Transform):
@@ -249,7 +258,8 @@ class WindowSampler(Transform):
                 if window.flipped:
                     boxes = flip_boxes(boxes, self._window)
                 ignored = (window.transform_regions(image.ignored) * self._window).astype(np.float32)
-                targets.append(Target(UNLABELLED, boxes.astype(np.float32), image.labels, ignored=ignored))
+                boxes = boxes.astype(np.float32)
+                targets.append(Target(UNLABELLED, boxes, image.labels, ignored=ignored, labelled=image.labelled))
         return np.stack(pixels), targets
 
     def cached_shape(self, width: int, height: int) -> tuple[int, int, int]:

@@ -50,6 +50,7 @@ class Decoded:
         size: width and height of the whole image, in whose pixels the outlines are.
         shown: the part of the whole image that the pixels show.
         ignored: float64 (I, 4), regions to be ignored, as ``boxes``.
+        labelled: classes all of whose objects are labelled; ``None`` for all.
     """
 
     pixels: np.ndarray
@@ -62,6 +63,7 @@ class Decoded:
     size: tuple[int, int] = (0, 0)
     shown: Window = IDENTITY
     ignored: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    labelled: np.ndarray | None = None
 
 
 class Transform(ABC):
@@ -164,7 +166,8 @@ class Transform(ABC):
                 view = View(window, *self.shape[:2])
                 class_map = None if class_map is None else view.masks(class_map[None], fill=IGNORE_INDEX)[0]
         size = (width, height)
-        return Decoded(pixels, extent, boxes, labels, class_map, sample.label, shapes, size, window, ignored)
+        others = (sample.label, shapes, size, window, ignored, sample.labelled)
+        return Decoded(pixels, extent, boxes, labels, class_map, *others)
 
     def _block(self, width: int, height: int) -> int:
         """Side of the blocks of pixels that are averaged: 1, 2, 4 or 8."""

@@ -1,0 +1,89 @@
+"""Which classes an image labels: ``labelled_classes.csv`` in the folder of a data set, beside labels of any format.
+
+A row for each folder or image of which only some classes are labelled, such as a source of its own: its path below the
+data set's folder, then the classes all of whose objects are labelled there::
+
+    train/images/road,car,bus
+    train/images/park,person
+    train/images/park/7.jpg,person,car
+
+``.`` is the whole data set. The longest path that leads to an image counts, and replaces what its label file says;
+where none does, all classes are labelled. It is a file of its own because most formats have no place for it, and because
+it is true of a whole source: nobody has to change a label file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from hubel.data.annotations import parse
+from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage
+from hubel.data.annotations.writer import DatasetWriter
+from hubel.data.file_listing import composed, listing
+from hubel.errors import DataError
+
+FILE = "labelled_classes.csv"
+
+
+def with_labelled_classes(dataset: AnnotatedDataset) -> AnnotatedDataset:
+    """The data set with what its file says, if there is one.
+
+    Raises :class:`DataError` for an unknown class, a path without images, or one that is there twice.
+    """
+    file = dataset.root / FILE
+    if not file.is_file():
+        return dataset
+    labelled, lines = _rows(file, dataset.classes)
+    used: set[str] = set()
+
+    def stated(image: AnnotatedImage) -> AnnotatedImage:
+        if not image.path.is_relative_to(dataset.root):
+            return image
+        path = PurePosixPath(composed(image.path.relative_to(dataset.root).as_posix()))
+        for name in map(str, (path, *path.parents)):  # the longest first
+            if name in labelled:
+                used.add(name)
+                return replace(image, labelled=labelled[name])
+        return image
+
+    splits = {split: tuple(map(stated, images)) for split, images in dataset.splits.items()}
+    if unused := [name for name in labelled if name not in used]:
+        message = f"{file}, line {lines[unused[0]]}: no image is in {unused[0]!r}, or all have rows of their own"
+        raise DataError(message, f"write paths of folders or images below {dataset.root}")
+    return replace(dataset, splits=splits)
+
+
+def _rows(file: Path, classes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """The classes of each path, ascending, and the number of its line."""
+    labels = {name: label for label, name in enumerate(classes)}
+    labelled: dict[str, tuple[int, ...]] = {}
+    lines: dict[str, int] = {}
+    try:
+        for line, cells in parse.csv_rows(parse.read_text(file)):
+            path, *names = (composed(cell.strip()) for cell in cells)
+            names = [name for name in names if name]
+            if unknown := [name for name in names if name not in labels]:
+                message = f"{file}, line {line}: {unknown[0]!r} is not one of the classes: {listing(classes)}"
+                raise DataError(message, "correct its spelling, or remove it")
+            path = str(PurePosixPath(path))
+            if path in labelled:
+                raise DataError(f"{file}, line {line}: {path!r} is in line {lines[path]} too", "keep one of them")
+            labelled[path], lines[path] = tuple(sorted({labels[name] for name in names})), line
+    except parse.InvalidAnnotation as error:
+        raise DataError(f"{file}: {error}", "separate a path and names of classes by commas") from error
+    return labelled, lines
+
+
+def write_labelled_classes(dataset: AnnotatedDataset, writer: DatasetWriter, unused_classes: bool) -> None:
+    """Write the file, if an image labels only some classes; without ``unused_classes``, those without objects are not."""
+    if not writer.labelled:
+        return
+    named = set(range(len(dataset.classes)))
+    if not unused_classes:
+        named = {obj.label for image in dataset.images() for obj in image.objects or ()}
+    rows = [
+        [path.as_posix(), *(dataset.classes[label] for label in labels if label in named)]
+        for path, labels in writer.labelled.items()
+    ]
+    writer.write_csv(FILE, rows)
