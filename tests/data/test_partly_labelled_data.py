@@ -22,7 +22,7 @@ from labelled_sets import small_set, write_image
 
 NAMES = ("cat", "dog", "bird", "cow")
 
-# As LVIS's file describes its fields: of image 1 cats are labelled, dogs in part, no bird is there, of cows nobody knows.
+# As LVIS describes its fields: of image 1 cats are labelled, dogs in part, no bird is there, of cows nobody knows.
 LVIS: dict[str, Any] = {
     "images": [
         {

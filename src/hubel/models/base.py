@@ -349,12 +349,15 @@ class ObjectTargets(NamedTuple):
         ignored: float32 (I, 4), regions whose objects are not told apart, such as crowds: what is found in them is
             neither right nor wrong. ``None`` is none.
         masks: uint8 (M, H, W), 1 where a pixel of the input belongs to the object; ``None`` if they are not known.
+        labelled: bool (classes,), those all of whose objects are in ``boxes``; ``None`` where that is true of all. See
+            :mod:`hubel.models.partly_labelled`.
     """
 
     boxes: Tensor
     labels: Tensor
     ignored: Tensor | None = None
     masks: Tensor | None = None
+    labelled: Tensor | None = None
 
     def ignores(self, boxes: Tensor) -> Tensor:
         """Which boxes (A, 4) a loss must not take for background, bool (A,): those that lie in an ignored region.

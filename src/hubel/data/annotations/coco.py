@@ -8,7 +8,7 @@ the file has no ``annotations`` at all, or some of an image that it does not lis
 no EXIF rotation; other programs that write COCO mostly mean the upright image.
 
 Of an image with ``neg_category_ids`` or ``not_exhaustive_category_ids``, LVIS's keys (Gupta, Dollár and Girshick 2019,
-arXiv 1908.03195, section 3), only some classes are labelled: those of its annotations and of the first list, without
+arXiv 1908.03195), only some classes are labelled: those of its annotations and of the first list, without
 those of the second.
 
 Ids are keys of any kind: they have to equal each other, and ``"1"`` equals ``1``. Whatever of an object cannot be read
@@ -363,6 +363,6 @@ def _annotation(obj: Annotation, image: AnnotatedImage, category_ids: Sequence[i
 FORMAT = Format(
     "coco", "COCO JSON", "a JSON file with images, annotations and categories",
     _recognizes, _read, _write,
-    FREE_FORM_FIELDS | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order", "labelled"}, sort_classes=False,
-    boxes="xywh",
+    FREE_FORM_FIELDS | {"polygons", "parts", "holes", "masks", "boxes", "unused", "order", "labelled"},
+    sort_classes=False, boxes="xywh",
 )  # fmt: skip

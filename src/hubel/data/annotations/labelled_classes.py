@@ -8,8 +8,8 @@ data set's folder, then the classes all of whose objects are labelled there::
     train/images/park/7.jpg,person,car
 
 ``.`` is the whole data set. The longest path that leads to an image counts, and replaces what its label file says;
-where none does, all classes are labelled. It is a file of its own because most formats have no place for it, and because
-it is true of a whole source: nobody has to change a label file.
+where none does, all classes are labelled. It is a file of its own because most formats have no place for it, and a row
+is enough for a whole source: no label file has to be changed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def _rows(file: Path, classes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ..
 
 
 def write_labelled_classes(dataset: AnnotatedDataset, writer: DatasetWriter, unused_classes: bool) -> None:
-    """Write the file, if an image labels only some classes; without ``unused_classes``, those without objects are not."""
+    """Write the file, if an image labels only some classes.
+
+    Without ``unused_classes``, those without any object are left out: the format's labels have no place for them.
+    """
     if not writer.labelled:
         return
     named = set(range(len(dataset.classes)))

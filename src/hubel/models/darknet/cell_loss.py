@@ -11,6 +11,7 @@ from torch.nn import functional
 from hubel.boxes import convert, paired_iou
 from hubel.models.base import ObjectTargets
 from hubel.models.darknet.heads import DetectionHead, Size
+from hubel.models.partly_labelled import known_classes, share_labelled, without_unknown
 
 
 class _Responsible(NamedTuple):
@@ -28,7 +29,8 @@ def cell_losses(head: DetectionHead, raw: Tensor, truth: ObjectTargets, size: Si
     Of the centre in its cell and the square roots of the size, fractions of the image, and of the confidence, which is
     to be the IoU (1 without ``rescore``), for the boxes that are responsible for an object; of the confidence of all
     others in no ignored region, which is to be 0; and, once a cell, of the class probabilities of cells with an object.
-    Each times its scale: the λ of the paper.
+    Each times its scale: the λ of the paper. Of an image that labels only some classes see
+    :mod:`hubel.models.partly_labelled`.
     """
     with torch.no_grad():
         predicted = head.decode(raw[:, :4], size)
@@ -37,18 +39,20 @@ def cell_losses(head: DetectionHead, raw: Tensor, truth: ObjectTargets, size: Si
         centre, extent = (part / pixels for part in convert(truth.boxes[found.objects], "xyxy", "cxcywh").split(2, 1))
         wanted = torch.cat((centre * head.side - found.corners, extent.sqrt() if head.root else extent), 1)
         confidence = found.overlaps if head.rescore else torch.ones_like(found.overlaps)
-        background = torch.ones_like(raw[:, 4])
+        likely = raw[:, 5:].softmax(1) if head.softmax else raw[:, 5:]
+        background = share_labelled(likely, truth)
         background[truth.ignores(predicted)] = 0
         background[found.rows] = 0
     boxes, objectness, classes = raw[found.rows].split((4, 1, raw.shape[1] - 5), 1)
     if head.softmax:
-        classes = classes.softmax(1)
+        classes = without_unknown(classes, truth.labels[found.objects], truth).softmax(1)
     one_hot = functional.one_hot(truth.labels[found.objects], classes.shape[1]).to(classes.dtype)
+    known = known_classes(one_hot > 0, truth)
     of_objects = head.object_scale * (objectness[:, 0] - confidence).square().sum()
     return {
         "box": head.coord_scale * (boxes - wanted).square().sum(),
         "objectness": of_objects + head.noobject_scale * (background * raw[:, 4].square()).sum(),
-        "class": head.class_scale * (classes - one_hot).square().sum(),
+        "class": head.class_scale * (known * (classes - one_hot).square()).sum(),
     }
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from hubel.boxes import convert, iou, paired_iou, shape_iou
 from hubel.models.base import ObjectTargets
 from hubel.models.darknet.heads import RegionHead, Size
+from hubel.models.partly_labelled import share_labelled, without_unknown
 
 PRIOR_IMAGES = 12_800
 """Images at the beginning of a training from which all boxes learn the shapes of their anchors too."""
@@ -30,14 +31,15 @@ def region_losses(
     with a tree that of each group on the way from it to the root.
 
     Of an image whose classes are known, and no box, each teaches the box with the largest probability of it ("Joint
-    classification and detection"), and nothing else is taught.
+    classification and detection"), and nothing else is taught. Of an image that labels only some classes see
+    :mod:`hubel.models.partly_labelled`; in a tree, those that count are the labelled ones and all above them.
 
     Args:
         learns_priors: pulls all boxes to the middle of their cells and to their anchors, weakly: so Darknet begins.
     """
     if len(truth.labels) and not len(truth.boxes):
         nothing = raw.new_zeros(())
-        of_class = _class_loss(head, *_likeliest(head, raw, truth.labels)).sum()
+        of_class = _class_loss(head, *_likeliest(head, raw, truth.labels), truth).sum()
         return {"box": nothing, "objectness": nothing, "class": head.class_scale * of_class}
     boxes, (cells, anchors) = raw[:, :4], head.priors(size, raw)
     centre = boxes[:, :2].sigmoid()
@@ -48,6 +50,8 @@ def region_losses(
         wanted = torch.zeros_like(raw[:, 4])
         wanted[rows] = paired_iou(predicted[rows], truth.boxes[objects]) if head.rescore else 1.0
         scale = head.noobject_scale * (~(over | truth.ignores(predicted))).to(raw.dtype)
+        if truth.labelled is not None:
+            scale = scale * _share_labelled(head, raw[:, 5:], truth)
         scale[rows] = head.object_scale
         position, extent = convert(truth.boxes[objects], "xyxy", "cxcywh").split(2, 1)
         inside = (position / head.stride - cells[rows]).clamp(0, 1)
@@ -60,18 +64,26 @@ def region_losses(
         drift = (centre - 0.5).square().sum(1) + boxes[:, 2:].square().sum(1)
         box = box + _PRIOR_SCALE * (others * drift).sum() / 2
     objectness = (scale * (raw[:, 4].sigmoid() - wanted).square()).sum() / 2
-    of_class = _class_loss(head, raw[rows, 5:], truth.labels[objects]).sum()
+    of_class = _class_loss(head, raw[rows, 5:], truth.labels[objects], truth).sum()
     return {"box": box, "objectness": objectness, "class": head.class_scale * of_class}
 
 
-def _class_loss(head: RegionHead, classes: Tensor, labels: Tensor) -> Tensor:
+def _class_loss(head: RegionHead, classes: Tensor, labels: Tensor, truth: ObjectTargets) -> Tensor:
     """Of each box (P,): raw classes (P, classes) and labels (P,)."""
     if head.tree is not None:
-        return head.tree.loss(classes, labels)
+        return head.tree.loss(classes, labels, truth.labelled)
+    classes = without_unknown(classes, labels, truth)
     if head.softmax:
         return functional.cross_entropy(classes, labels, reduction="none")
     one_hot = functional.one_hot(labels, classes.shape[1]).to(classes.dtype)
     return functional.binary_cross_entropy_with_logits(classes, one_hot, reduction="none").sum(1)
+
+
+def _share_labelled(head: RegionHead, classes: Tensor, truth: ObjectTargets) -> Tensor:
+    """See :func:`~hubel.models.partly_labelled.share_labelled`; of raw classes (A, classes)."""
+    if head.tree is not None and truth.labelled is not None:
+        return head.tree.share(classes, truth.labelled)
+    return share_labelled(classes.softmax(1) if head.softmax else classes.sigmoid(), truth)
 
 
 def _likeliest(head: RegionHead, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

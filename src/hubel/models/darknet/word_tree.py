@@ -74,12 +74,33 @@ class WordTree:
         """Indices in the tree of classes that results name, int64 (...)."""
         return labels if self.mapped is None else _to(np.array(self.mapped), labels)[labels]
 
-    def loss(self, raw: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, raw: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Cross-entropy in each group on the way from the label to the root, summed: (M,) of (M, N) and int64 (M,).
 
-        That is the negative logarithm of the label's probability.
+        That is the negative logarithm of the label's probability. Where only some classes are ``labelled``, bool
+        (:attr:`classes`,), each softmax is over these, the label, and the classes above any of them.
         """
+        if labelled is not None:
+            known = self._nodes(labelled).repeat(len(raw), 1)
+            known.scatter_(1, self.node_of(labels)[:, None], True)
+            for step in self._steps:
+                above = known.new_zeros(len(raw), len(step) + 1, dtype=raw.dtype)
+                known = known | (above.index_add(1, _to(step, raw), known.to(raw.dtype))[:, :-1] > 0)
+            raw = raw.masked_fill(~known, _NEVER)
         return -self.log_probabilities(raw).gather(-1, self.node_of(labels)[..., None])[..., 0]
+
+    def share(self, raw: Tensor, labelled: Tensor) -> Tensor:
+        """Probability (A,) that a box is of a ``labelled`` class, bool (:attr:`classes`,), or of one below it."""
+        below = self._nodes(labelled)
+        for step in self._steps:
+            below = below | _with_row(below, False).index_select(0, _to(step, raw))
+        return (self.leaf_probabilities(raw).detach() * below).sum(-1)
+
+    def _nodes(self, chosen: Tensor) -> Tensor:
+        """Classes that results name, bool (:attr:`classes`,), as those of the tree, bool (N,)."""
+        nodes = torch.zeros(len(self.tree.names), dtype=torch.bool, device=chosen.device)
+        nodes[self.node_of(chosen.nonzero()[:, 0])] = True
+        return nodes
 
     def scores(self, raw: Tensor) -> Tensor:
         """Probabilities of the mapped classes; without a map, of the deepest class that is likely, 0 for others.

@@ -20,6 +20,7 @@ from torch.nn import functional
 from hubel.boxes import convert, iou, paired_iou, shape_iou
 from hubel.models.base import ObjectTargets
 from hubel.models.darknet.heads import Size, YoloHead
+from hubel.models.partly_labelled import known_classes, share_labelled
 
 _CLASS_THRESHOLD = 0.25  # probability of a class above which a box may be ignored
 
@@ -27,7 +28,8 @@ _CLASS_THRESHOLD = 0.25  # probability of a class above which a box may be ignor
 def yolo_losses(head: YoloHead, raw: Tensor, truth: ObjectTargets, size: Size) -> dict[str, Tensor]:
     """``"box"``, ``"objectness"`` and ``"class"`` of the boxes (A, 5 + classes) of one scale of one image.
 
-    Boxes in ignored regions are not taught that there is nothing.
+    Boxes in ignored regions are not taught that there is nothing. Of an image that labels only some classes see
+    :mod:`hubel.models.partly_labelled`.
     """
     boxes = raw[:, :4]
     with torch.no_grad():
@@ -40,6 +42,9 @@ def yolo_losses(head: YoloHead, raw: Tensor, truth: ObjectTargets, size: Size) -
         else:
             counted[over] = 0
         counted[truth.ignores(head.decode(boxes, size))] = 0
+        if truth.labelled is not None:
+            likely = raw[:, 5:] if head.new_coords else raw[:, 5:].sigmoid()
+            counted = torch.where(there > 0, counted, counted * share_labelled(likely, truth))
         there[rows], counted[rows] = 1, 1
     error = _error(head)
     objectness = (error(raw[:, 4], there) * counted).sum()
@@ -47,6 +52,7 @@ def yolo_losses(head: YoloHead, raw: Tensor, truth: ObjectTargets, size: Size) -
     taken, position = rows.unique(return_inverse=True)
     classes = raw.new_zeros(len(taken), raw.shape[1] - 5)
     classes[position, truth.labels[objects]] = 1
+    known = known_classes(classes > 0, truth)
     classes = classes * (1 - head.label_smoothing) + head.label_smoothing / 2
     given, matched = boxes[rows], truth.boxes[objects]
     if head.iou_loss == "mse":
@@ -58,7 +64,7 @@ def yolo_losses(head: YoloHead, raw: Tensor, truth: ObjectTargets, size: Size) -
     return {
         "box": head.iou_normalizer * box,
         "objectness": head.obj_normalizer * objectness,
-        "class": error(raw[taken, 5:], classes).sum(),
+        "class": (known * error(raw[taken, 5:], classes)).sum(),
     }
 
 

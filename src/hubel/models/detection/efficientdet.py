@@ -59,6 +59,7 @@ from hubel.models.config_schema import Count, Factor
 from hubel.models.detection.anchors import PyramidAnchors, by_anchor
 from hubel.models.detection.focal_loss import focal_loss
 from hubel.models.detection.multibox import match
+from hubel.models.partly_labelled import without_unknown_of_batch
 
 _STRIDES, _LEVELS = (8, 16, 32), 5
 _ALPHA, _GAMMA, _DELTA = 0.25, 1.5, 0.1
@@ -155,7 +156,10 @@ class EfficientDet(Detector):
         return outputs
 
     def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
-        """``"class"``, the focal loss, and ``"box"``, the Huber loss of the offsets, times their weights."""
+        """``"class"``, the focal loss, and ``"box"``, the Huber loss of the offsets, times their weights.
+
+        Of an image that labels only some classes, the focal loss is of those.
+        """
         anchors = self.anchors(*targets.size).to(outputs["scores"].device)
         matches = [match(anchors, each, earlier=True) for each in targets.objects]
         labels = torch.stack([each.labels for each in matches]) - 1
@@ -167,7 +171,8 @@ class EfficientDet(Detector):
         count = positive.sum() + 1
         found, wanted = outputs["offsets"][positive].float(), torch.cat(offsets)
         box = functional.huber_loss(found, wanted, reduction="sum", delta=_DELTA) / (4 * count)
-        classes = focal_loss(outputs["scores"].float(), labels, _ALPHA, _GAMMA) / count
+        scores = without_unknown_of_batch(outputs["scores"].float(), labels, targets.objects)
+        classes = focal_loss(scores, labels, _ALPHA, _GAMMA) / count
         return self.weighted({"class": classes, "box": box})
 
     def predictions(self, outputs: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from hubel.boxes import encode, iou
 from hubel.models.base import ObjectTargets
 from hubel.models.detection.anchors import at_cells
+from hubel.models.partly_labelled import without_unknown_of_batch
 
 NEG_POS_RATIO = 3
 """Background anchors that count for each positive one ("Hard negative mining")."""
@@ -136,13 +137,14 @@ def multibox_loss(
 
     Returns:
         ``"class"``: that loss of the positive anchors and the hardest three times as many background ones, of those
-        in no ignored region;
+        in no ignored region; scores of classes that an image does not label have no part in it;
         ``"box"``: smooth L1 of the positive anchors' offsets.
     """
     matches = [match(anchors, each) for each in targets]
     labels = torch.stack([each.labels for each in matches])
     positive = labels > 0
-    losses = class_loss(scores.flatten(0, 1).float(), labels.flatten().clamp(min=0)).view_as(labels)
+    known = without_unknown_of_batch(scores.float(), labels - 1, targets)
+    losses = class_loss(known.flatten(0, 1), labels.flatten().clamp(min=0)).view_as(labels)
     hardness = losses.detach().masked_fill(labels != 0, -torch.inf)
     rank = hardness.argsort(1, descending=True).argsort(1)
     counted = positive | ((labels == 0) & (rank < NEG_POS_RATIO * positive.sum(1, keepdim=True)))

@@ -39,6 +39,7 @@ from hubel.models.base import Architecture, Classifier, ClassLayers, DetectionTa
 from hubel.models.config_schema import Count, ShareBelowOne
 from hubel.models.detection.multibox import VARIANCES
 from hubel.models.fully_convolutional import require_independent_windows
+from hubel.models.partly_labelled import share_labelled, without_unknown_of_batch
 
 POSITIVE_IOU = 0.5
 """Minimum IoU of a positive window with the square of its object. With windows a quarter of their side apart and two
@@ -164,16 +165,29 @@ class SlidingWindow(Detector):
     def losses(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, Tensor]:
         """``"class"``: mean cross-entropy of the windows that are not ignored; ``"box"``: smooth L1 of the offsets.
 
-        The latter is summed over the four, and averaged over the positive windows.
+        The latter is summed over the four, and averaged over the positive windows. Of an image that labels only some
+        classes see :mod:`hubel.models.partly_labelled`.
         """
         labels, expected = self._assigned(outputs, targets)
+        raw = outputs["scores"].float()
+        known = without_unknown_of_batch(raw, labels.view(raw.shape[:2]) - 1, targets.objects)
+        weights = self._weights(raw, labels, targets)
         positive = labels > 0
         counted = (labels != IGNORE_INDEX).sum().clamp(min=1)
-        scores = self.log_probabilities(outputs["scores"]).flatten(0, 1).float()
+        scores = self.log_probabilities(known).flatten(0, 1)
         offsets = outputs["offsets"].flatten(0, 1).float()
-        of_class = functional.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+        of_class = functional.cross_entropy(scores, labels, ignore_index=IGNORE_INDEX, reduction="none")
         of_box = functional.smooth_l1_loss(offsets[positive], expected[positive], reduction="sum")
-        return self.weighted({"class": of_class / counted, "box": of_box / positive.sum().clamp(min=1)})
+        classes = (weights * of_class).sum() / counted
+        return self.weighted({"class": classes, "box": of_box / positive.sum().clamp(min=1)})
+
+    def _weights(self, raw: Tensor, labels: Tensor, targets: DetectionTargets) -> Tensor | float:
+        """How much windows count, of raw scores (N, A, 1 + classes) and labels (N · A,): background by its class."""
+        if not self.binary or all(each.labelled is None for each in targets.objects):
+            return 1.0
+        pairs = zip(raw[..., 1:].softmax(2), targets.objects, strict=True)
+        shares = torch.cat([share_labelled(likely, each) for likely, each in pairs])
+        return torch.where(labels > 0, 1.0, shares)
 
     def training_metrics(self, outputs: dict[str, Tensor], targets: DetectionTargets) -> dict[str, float]:
         """Accuracy on the windows that are not ignored, times the images."""

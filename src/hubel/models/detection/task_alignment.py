@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from hubel.boxes import iou
 from hubel.models.base import ObjectTargets
+from hubel.models.partly_labelled import without_unknown_of_batch
 
 TOP_K = 13
 """Points of an object at most (section 4, "Implementation details")."""
@@ -101,9 +102,9 @@ def aligned_loss(
 
     Returns:
         ``"class"``: binary cross-entropy with the qualities q, times ``|q - p| ** GAMMA`` of the predicted probability
-        (equation 5), of points whose boxes lie in no ignored region, or that have an object; ``"box"``: 1 - generalized
-        IoU, and ``"distribution"``: :func:`distribution_focal_loss`, both of the points of objects, times their
-        qualities.
+        (equation 5), of points whose boxes lie in no ignored region, or that have an object, and of the classes that
+        their image labels; ``"box"``: 1 - generalized IoU, and ``"distribution"``: :func:`distribution_focal_loss`,
+        both of the points of objects, times their qualities.
     """
     from torchvision.ops import generalized_box_iou_loss  # takes a second to import
 
@@ -111,7 +112,7 @@ def aligned_loss(
     assigned = [assign(raw, found, centres, of) for raw, found, of in zip(scores, boxes, targets, strict=True)]
     quality = torch.stack([each.quality for each in assigned])
     total = quality.sum().clamp(min=1)
-    wanted = torch.zeros_like(scores)
+    wanted, labels = torch.zeros_like(scores), torch.full_like(quality, -1, dtype=torch.int64)
     # Without any object all outputs have to stay in the graph; and a NaN anywhere has to show.
     box = distribution = 0 * distributions.sum()
     for index, ((objects, _, weights), target) in enumerate(zip(assigned, targets, strict=True)):
@@ -119,14 +120,16 @@ def aligned_loss(
         if not own.any():
             continue
         owner, weight = objects[own], weights[own]
+        labels[index, own] = target.labels[owner]
         wanted[index, own, target.labels[owner]] = weight
         matched, at = target.boxes[owner], points[own]
         box = box + (weight * generalized_box_iou_loss(boxes[index, own], matched)).sum()
         distances = box_to_distances(matched, at)
         distribution = distribution + (weight * distribution_focal_loss(distributions[index, own], distances)).sum()
-    cross_entropy = functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
+    known = without_unknown_of_batch(scores, labels, targets)
+    cross_entropy = functional.binary_cross_entropy_with_logits(known, wanted, reduction="none")
     counted = ~torch.stack([each.ignored for each in assigned])
-    focal = (wanted - scores.sigmoid()).abs() ** GAMMA * cross_entropy * counted[..., None]
+    focal = (wanted - known.sigmoid()).abs() ** GAMMA * cross_entropy * counted[..., None]
     return {"class": focal.sum() / total, "box": box / total, "distribution": distribution / total}
 
 

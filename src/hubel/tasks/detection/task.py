@@ -138,10 +138,7 @@ class DetectionData(ObjectData):
 
     def targets(self, batch: Batch, device: torch.device, train: bool = True) -> DetectionTargets:
         """All objects; crowds, and objects to be ignored, are regions without a loss."""
-        objects = [
-            ObjectTargets(*(torch.from_numpy(part).to(device) for part in (each.boxes, each.labels, each.ignored)))
-            for each in batch.targets
-        ]
+        objects = [objects_of(each, len(self.classes), device) for each in batch.targets]
         return DetectionTargets(objects, (batch.pixels.shape[2], batch.pixels.shape[3]))
 
     def blend(self, images: Tensor, targets: DetectionTargets, step: int) -> tuple[Tensor, DetectionTargets]:
@@ -151,6 +148,16 @@ class DetectionData(ObjectData):
         if step % _BATCHES_OF_A_SIZE == 0:  # an epoch's first batch, too: one that is resumed is like any other
             self._size = draw_size(targets.size)
         return resized(images, targets, self._size)
+
+
+def objects_of(target: Target, classes: int, device: torch.device) -> ObjectTargets:
+    """A target of one of so many ``classes`` as losses take it."""
+    parts = (target.boxes, target.labels, target.ignored)
+    objects = ObjectTargets(*(torch.from_numpy(part).to(device) for part in parts))
+    if target.labelled is None or len(target.labelled) == classes:
+        return objects
+    labelled = np.isin(np.arange(classes), target.labelled)
+    return objects._replace(labelled=torch.from_numpy(labelled).to(device))
 
 
 def draw_size(size: tuple[int, int]) -> tuple[int, int]:

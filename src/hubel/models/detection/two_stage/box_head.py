@@ -18,6 +18,7 @@ from hubel.layers.init import he_fan_out, initialize
 from hubel.models.base import ObjectTargets
 from hubel.models.detection.two_stage.matching import Sampler, match
 from hubel.models.detection.two_stage.proposals import valid
+from hubel.models.partly_labelled import without_unknown
 
 POSITIVE = 0.5
 """IoU from which a proposal stands for an object; all others are background."""
@@ -78,7 +79,8 @@ def box_loss(
             count.
 
     Returns:
-        ``"class"``: cross-entropy; ``"box"``: smooth L1 of the offsets of the own class of regions with an object.
+        ``"class"``: cross-entropy, over background and the classes that an image labels; ``"box"``: smooth L1 of the
+        offsets of the own class of regions with an object.
     """
     classes, box, total = [], [0 * offsets.sum()], []
     for regions, raw, moved, target in zip(proposals, scores, offsets, targets, strict=True):
@@ -89,7 +91,8 @@ def box_loss(
         weights = counted.float() if sampler is None else sampler.weights(positive, negative, random=False)
         labels = torch.zeros_like(matched)
         labels[positive] = target.labels[matched[positive]] + 1
-        classes.append((weights * functional.cross_entropy(raw, labels, reduction="none")).sum())
+        known = without_unknown(raw, labels - 1, target)
+        classes.append((weights * functional.cross_entropy(known, labels, reduction="none")).sum())
         total.append(weights.sum())
         wanted = encode(target.boxes[matched[positive]], regions[positive], VARIANCES)
         found = moved[positive, labels[positive] - 1]

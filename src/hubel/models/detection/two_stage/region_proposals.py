@@ -18,6 +18,7 @@ from hubel.layers.init import initialize
 from hubel.models.base import ObjectTargets
 from hubel.models.detection.anchors import by_anchor
 from hubel.models.detection.two_stage.matching import BACKGROUND, Sampler, match
+from hubel.models.partly_labelled import may_be_unlabelled
 
 POSITIVE, NEGATIVE = 0.7, 0.3
 """IoU from which an anchor stands for an object, and below which it is background (section 3.1.2)."""
@@ -67,13 +68,15 @@ def proposal_loss(
         random: draw the anchors; otherwise each counts as much as it is likely to be drawn.
 
     Returns:
-        ``"objectness"``: binary cross-entropy; ``"proposal_box"``: smooth L1 of the offsets of anchors with an object.
+        ``"objectness"``: binary cross-entropy, without background that may be an object of a class that its image does
+        not label (:mod:`hubel.models.partly_labelled`); ``"proposal_box"``: smooth L1 of the offsets of anchors with an
+        object.
     """
     classes, box, total = [], [0 * offsets.sum()], []
     for scores, moved, target in zip(objectness, offsets, targets, strict=True):
         matched = match(anchors, target.boxes, POSITIVE, NEGATIVE, best_too=True)
         positive = matched >= 0
-        negative = (matched == BACKGROUND) & ~target.ignores(anchors)
+        negative = (matched == BACKGROUND) & ~target.ignores(anchors) & ~may_be_unlabelled(scores, target)
         weights = SAMPLER.weights(positive, negative, random)
         cross_entropy = functional.binary_cross_entropy_with_logits(scores, positive.float(), reduction="none")
         classes.append((weights * cross_entropy).sum())
