@@ -39,6 +39,8 @@ class GroundTruth:
         crowd: (N,) bool: a region of many objects, within which detections are ignored.
         areas: (N,) pixels, by which objects are small, medium or large; ``None``: areas of the masks, else the boxes.
         masks: compressed run-length encodings; ``None``: boxes only.
+        labelled: (L,) class indices of which all objects are labelled; ``None``: of all. :class:`CocoEvaluator` takes
+            these as :func:`~hubel.metrics.partly_labelled.with_crowds` gives them.
     """
 
     boxes: np.ndarray
@@ -46,6 +48,7 @@ class GroundTruth:
     crowd: np.ndarray | None = None
     areas: np.ndarray | None = None
     masks: Sequence[dict[str, Any]] | None = None
+    labelled: np.ndarray | None = None
 
 
 class PredictedObjects(NamedTuple):

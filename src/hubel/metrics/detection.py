@@ -13,6 +13,7 @@ from hubel.metrics.box_matches import BoxMatches, match_boxes, overlaps_of
 from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
 from hubel.metrics.confidence import THRESHOLDS, ConfidenceCurves, ScoredBoxes, confidence_curves, fraction
 from hubel.metrics.detection_errors import DetectionErrors, image_errors, summarize_errors
+from hubel.metrics.partly_labelled import with_crowds
 from hubel.metrics.proposal_recall import ProposalRecall
 
 METRICS = {
@@ -46,7 +47,7 @@ def worst_images(
 ) -> list[WorstImage]:
     """The images with the largest errors, at most ``count``, largest first; none without errors."""
     images = []
-    for index, (truth, predicted) in enumerate(zip(truths, predictions, strict=True)):
+    for index, (truth, predicted) in enumerate(zip(with_crowds(truths, predictions), predictions, strict=True)):
         matches = match_boxes(truth, predicted)
         error = float(np.asarray(predicted.scores)[matches.wrong].sum()) + _MISS_WEIGHT * len(matches.missed)
         if error:
@@ -152,7 +153,7 @@ def score_detection(
     confusion = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
     class_images = np.zeros(len(classes), np.int64)
     boxes_of_any_score, errors = [], []
-    for truth, predicted in zip(truths, predictions, strict=True):
+    for truth, predicted in zip(with_crowds(truths, predictions), predictions, strict=True):
         evaluator.update(truth, predicted)
         overlaps = overlaps_of(truth, predicted)
         matches = match_boxes(truth, predicted, overlaps=overlaps)

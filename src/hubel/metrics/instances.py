@@ -9,6 +9,7 @@ from typing import Any
 
 from hubel.metrics.coco import CocoEvaluator, CocoScores, GroundTruth, PredictedObjects
 from hubel.metrics.detection import DetectionScores, score_detection
+from hubel.metrics.partly_labelled import with_crowds
 
 MASK_METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 """Of COCO's, those that masks have, with ``mask_`` before their names."""
@@ -60,6 +61,7 @@ def score_instances(
     Raises:
         DataError: as :func:`~hubel.metrics.detection.score_detection`, and if objects have no masks.
     """
+    truths = with_crowds(truths, predictions)
     objects = score_detection(truths, predictions, classes)
     of_masks = CocoEvaluator(classes, "segm")
     of_boundaries = CocoEvaluator(classes, "boundary") if with_boundaries else None

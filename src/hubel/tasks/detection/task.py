@@ -64,7 +64,7 @@ class DetectionEvaluator(Evaluator):
             if not isinstance(truth, Sample):
                 self.images.append(_Detected(labels_of(truth, len(self.classes)), found, None))
                 continue
-            labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas)
+            labelled = GroundTruth(truth.boxes, truth.labels, truth.crowd, truth.areas, labelled=truth.labelled)
             moved = scale_to_original(found.boxes, self.preprocessing, truth.width, truth.height)
             ranked = None if regions is None else proposals_of(truth, regions, self.preprocessing)
             found = PredictedObjects(moved, found.scores, found.labels)
@@ -78,7 +78,7 @@ class DetectionEvaluator(Evaluator):
             # Labels may have been drawn in a copy of another size.
             scale = np.array([sample.width / found.width, sample.height / found.height] * 2, np.float32)
             best = PredictedObjects(found.boxes[:limit] * scale, found.scores[:limit], found.labels[:limit])
-            labelled = GroundTruth(sample.boxes, sample.labels, sample.crowd, sample.areas)
+            labelled = GroundTruth(sample.boxes, sample.labels, sample.crowd, sample.areas, labelled=sample.labelled)
             self.images.append(_Detected(labelled, best, sample.path))
 
     def compute(self) -> DetectionScores:
@@ -115,10 +115,10 @@ def labels_of(target: Target, classes: int) -> GroundTruth:
     Which class these are of, a target does not say.
     """
     if not len(target.ignored):
-        return GroundTruth(target.boxes, target.labels)
+        return GroundTruth(target.boxes, target.labels, labelled=target.labelled)
     boxes = np.concatenate((target.boxes, target.ignored.repeat(classes, 0)))
     labels = np.concatenate((target.labels, np.tile(np.arange(classes), len(target.ignored))))
-    return GroundTruth(boxes, labels, np.arange(len(labels)) >= len(target.labels))
+    return GroundTruth(boxes, labels, np.arange(len(labels)) >= len(target.labels), labelled=target.labelled)
 
 
 def proposals_of(sample: Sample, regions: np.ndarray, preprocessing: Preprocessing) -> ImageProposals:

@@ -124,7 +124,7 @@ def _labelled(sample: Sample) -> GroundTruth:
         masks = sample.masks()
     except ValueError as error:
         raise DataError(f"{sample.path}: {error}", "correct or remove the object") from error
-    return GroundTruth(sample.boxes, sample.labels, sample.crowd, sample.areas, _coco(masks))
+    return GroundTruth(sample.boxes, sample.labels, sample.crowd, sample.areas, _coco(masks), sample.labelled)
 
 
 def _coco(masks: Sequence[RunLengthMask]) -> list[dict[str, Any]]:
