@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from hubel.cli.main import app
 from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, read_annotations, write_annotations
+from hubel.data.checks.statistics import statistics
 from hubel.data.instances import read_instances
 from hubel.data.loader import BatchDataset
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.object_transform import ObjectTransform, WindowSampler
 from hubel.data.transforms.pipeline import Transform
 from hubel.errors import DataError
+from hubel.tasks.detection.task import objects_of
 from labelled_sets import small_set, write_image
 
 NAMES = ("cat", "dog", "bird", "cow")
@@ -186,3 +191,28 @@ def test_targets_say_what_is_labelled(transform: Transform, wanted: set[Any], tm
             assert labelled is not None or own is None
             assert labelled is None or own is None or np.isin(labelled, own).all()
     assert found == wanted
+
+
+def test_targets_of_losses(tmp_path: Path) -> None:
+    samples = read_annotated_images(lvis(tmp_path)).splits["all"]
+    batch = BatchDataset(samples, ObjectTransform(Preprocessing(64, 64)), 0).__getitems__([(0, k) for k in range(4)])
+    found = [objects_of(target, 4, torch.device("cpu")).labelled for target in batch.targets]
+    wanted = [[True, False, True, False], [True, True, False, False], None, [False] * 4]
+    assert [None if each is None else each.tolist() for each in found] == wanted
+    every = replace(batch.targets[0], labelled=np.arange(4))
+    assert objects_of(every, 4, torch.device("cpu")).labelled is None  # and costs nothing
+
+
+def test_statistics_count_who_labels_what(tmp_path: Path) -> None:
+    dataset = read_annotations(lvis(tmp_path))
+    assert dataset.warnings == ("3 of 4 labelled images label only some classes: the others are not background",)
+    numbers = statistics(dataset)
+    # Image c labels all; a cats and birds, b cats and dogs, d nothing.
+    counts = {"cat": 3, "dog": 2, "bird": 2, "cow": 1}
+    assert numbers.as_json()["splits"]["all"]["labelled_by_class"] == counts == numbers.labelled_by_class
+    run = CliRunner().invoke(app, ["data", "stats", str(tmp_path)])
+    assert run.exit_code == 0
+    assert "images that label all objects of a class: cat 3, dog 2, bird 2, cow 1\n" in run.stdout
+    images = [{key: image[key] for key in ("id", "file_name", "width", "height")} for image in LVIS["images"]]
+    whole = statistics(read_annotations(lvis(tmp_path, {**LVIS, "images": images})))
+    assert whole.labelled_by_class is None and "labelled_by_class" not in whole.as_json()["splits"]["all"]

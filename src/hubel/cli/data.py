@@ -204,6 +204,7 @@ def anchors(
 
 def _print_statistics(numbers: Statistics) -> None:
     from hubel.data.checks.statistics import quartiles
+    from hubel.data.file_listing import listing
 
     splits = list(numbers.splits.values())
     counts = [("images", [split.images for split in splits])]
@@ -223,6 +224,10 @@ def _print_statistics(numbers: Statistics) -> None:
     if images := sum(count for _, count in per_image):
         mean = sum(objects * count for objects, count in per_image) / images
         show(f"objects per labelled image: {per_image[0][0]:,} to {per_image[-1][0]:,}, mean {mean:.1f}")
+    if (labelled := numbers.labelled_by_class) is not None:
+        counts_of_classes = sorted(labelled.items(), key=lambda row: -row[1])
+        shown = listing([f"{name} {count:,}" for name, count in counts_of_classes], 20)
+        show(f"images that label all objects of a class: {shown}")
     for what, counts_of in (("boxes", numbers.by_size), ("outlines and masks", numbers.shapes_by_size)):
         if counts_of is not None:
             show(f"{what} by COCO size: " + ", ".join(f"{count:,} {name}" for name, count in counts_of.items()))

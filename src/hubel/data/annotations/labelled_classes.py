@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from hubel.console import count_of
 from hubel.data.annotations import parse
 from hubel.data.annotations.records import AnnotatedDataset, AnnotatedImage
 from hubel.data.annotations.writer import DatasetWriter
@@ -27,13 +28,13 @@ FILE = "labelled_classes.csv"
 
 
 def with_labelled_classes(dataset: AnnotatedDataset) -> AnnotatedDataset:
-    """The data set with what its file says, if there is one.
+    """The data set with what its file says, if there is one; a note tells how many images label only some classes.
 
     Raises :class:`DataError` for an unknown class, a path without images, or one that is there twice.
     """
     file = dataset.root / FILE
     if not file.is_file():
-        return dataset
+        return _with_note(dataset)
     labelled, lines = _rows(file, dataset.classes)
     used: set[str] = set()
 
@@ -51,7 +52,18 @@ def with_labelled_classes(dataset: AnnotatedDataset) -> AnnotatedDataset:
     if unused := [name for name in labelled if name not in used]:
         message = f"{file}, line {lines[unused[0]]}: no image is in {unused[0]!r}, or all have rows of their own"
         raise DataError(message, f"write paths of folders or images below {dataset.root}")
-    return replace(dataset, splits=splits)
+    return _with_note(replace(dataset, splits=splits))
+
+
+def _with_note(dataset: AnnotatedDataset) -> AnnotatedDataset:
+    stated = [image.labelled for image in dataset.images() if image.objects is not None]
+    some = sum(labelled is not None and len(labelled) < len(dataset.classes) for labelled in stated)
+    if not some:
+        return dataset
+    note = (
+        f"{some:,} of {count_of(len(stated), 'labelled image')} label only some classes: the others are not background"
+    )
+    return replace(dataset, warnings=(*dataset.warnings, note))
 
 
 def _rows(file: Path, classes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:

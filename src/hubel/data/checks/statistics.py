@@ -27,7 +27,8 @@ CELLS = 48
 class SplitCounts:
     """Counts of one split: ``empty`` images are labelled as having no object, ``unlabelled`` ones not at all.
 
-    In class folders, images count as objects.
+    In class folders, images count as objects. ``labelled_by_class`` are the images that label all objects of each
+    class; ``None`` where all labelled images of the data set do so for all classes.
     """
 
     images: int
@@ -35,6 +36,7 @@ class SplitCounts:
     empty: int
     objects: int
     by_class: tuple[int, ...]
+    labelled_by_class: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ class Statistics:
     shape_areas: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
+    def labelled_by_class(self) -> dict[str, int] | None:
+        """Images that label all objects of each class, of all splits; ``None`` where all do so of all."""
+        of_splits = [split.labelled_by_class for split in self.splits.values()]
+        if None in of_splits:
+            return None
+        return dict(zip(self.classes, map(sum, zip(*of_splits, strict=True)), strict=True))
+
+    @property
     def positions(self) -> np.ndarray:
         """Fraction of the boxes that cover each cell of their image: (48, 48), rows from the top."""
         return coverage(self.boxes)
@@ -82,7 +92,7 @@ class Statistics:
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
-        splits = {
+        splits: dict[str, dict[str, Any]] = {
             split: {
                 "pictures": counts.images,
                 "unlabelled": counts.unlabelled,
@@ -92,6 +102,9 @@ class Statistics:
             }
             for split, counts in self.splits.items()
         }
+        for split, counts in self.splits.items():
+            if counts.labelled_by_class is not None:
+                splits[split]["labelled_by_class"] = dict(zip(self.classes, counts.labelled_by_class, strict=True))
         result: dict[str, Any] = {"classes": list(self.classes), "splits": splits}
         if self.has_boxes:
             result |= {
@@ -121,13 +134,15 @@ def quartiles(values: np.ndarray) -> dict[str, float] | None:
 def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
     """Count what is in a data set; no image is opened."""
     splits: dict[str, SplitCounts] = {}
+    labelled = {} if isinstance(dataset, ImageDataset) else _labelled_by_class(dataset)
     for split, images in dataset.splits.items():
         if isinstance(dataset, ImageDataset):
             objects, counts = [], Counter(sample.label for sample in dataset.splits[split])
         else:
             objects, counts = [image.objects for image in dataset.splits[split]], object_counts(dataset, split)
         by_class = tuple(counts[label] for label in range(len(dataset.classes)))
-        splits[split] = SplitCounts(len(images), objects.count(None), objects.count(()), counts.total(), by_class)
+        several = (len(images), objects.count(None), objects.count(()), counts.total(), by_class)
+        splits[split] = SplitCounts(*several, labelled.get(split))
     if isinstance(dataset, ImageDataset):
         return Statistics(dataset.classes, splits, has_boxes=False)
     table = _box_table(dataset.images())
@@ -143,6 +158,19 @@ def statistics(dataset: AnnotatedDataset | ImageDataset) -> Statistics:
     return Statistics(
         dataset.classes, splits, dict(per_image), boxes, sides, labels, shape_areas=np.array(shapes, float)
     )
+
+
+def _labelled_by_class(dataset: AnnotatedDataset) -> dict[str, tuple[int, ...]]:
+    """Of each split, the images that label all objects of each class; empty where all do so of all."""
+    if all(image.labelled is None for image in dataset.images()):
+        return {}
+    every = range(len(dataset.classes))
+    found = {}
+    for split, images in dataset.splits.items():
+        stated = [every if each.labelled is None else each.labelled for each in images if each.objects is not None]
+        counts = Counter(label for labels in stated for label in labels)
+        found[split] = tuple(counts[label] for label in every)
+    return found
 
 
 def training_boxes(dataset: AnnotatedDataset | ImageDataset) -> np.ndarray:
