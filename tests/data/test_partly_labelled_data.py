@@ -18,6 +18,7 @@ from hubel.data.annotations import AnnotatedDataset, read_annotations, write_ann
 from hubel.data.checks.statistics import statistics
 from hubel.data.instances import read_instances
 from hubel.data.loader import BatchDataset
+from hubel.data.object_masks import read_object_masks
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.transforms.object_transform import ObjectTransform, WindowSampler
 from hubel.data.transforms.pipeline import Transform
@@ -129,7 +130,7 @@ def test_table_beside_the_labels(tmp_path: Path) -> None:
     assert found == {"a.png": (0, 1), "b.png": (0, 1), "c.png": (3,), "d.png": (), "e.png": None}
     (tmp_path / "labelled_classes.csv").write_text(".,bird\nimages/e.png,cat,dog,bird,cow\n")
     found = labelled_in(read_annotations(tmp_path))
-    assert found == {"a.png": (2,), "b.png": (2,), "c.png": (2,), "d.png": (2,), "e.png": (0, 1, 2, 3)}
+    assert found == {"a.png": (2,), "b.png": (2,), "c.png": (2,), "d.png": (2,), "e.png": None}  # all
 
 
 def test_table_replaces_what_a_label_file_says(tmp_path: Path) -> None:
@@ -203,9 +204,16 @@ def test_targets_of_losses(tmp_path: Path) -> None:
     assert objects_of(every, 4, torch.device("cpu")).labelled is None  # and costs nothing
 
 
+def test_pixels_of_no_object_do_not_count_in_class_maps(tmp_path: Path) -> None:
+    data = read_object_masks(lvis(tmp_path))
+    found = [each.class_map.read() for each in data.splits["all"] if each.class_map is not None]
+    assert [np.unique(each).tolist() for each in found] == [[1, 2, 255], [255], [0, 4], [255]]
+    assert data.classes == ("background", *NAMES) and all(each.labelled is None for each in data.splits["all"])
+
+
 def test_statistics_count_who_labels_what(tmp_path: Path) -> None:
     dataset = read_annotations(lvis(tmp_path))
-    assert dataset.warnings == ("3 of 4 labelled images label only some classes: the others are not background",)
+    assert dataset.warnings == ("3 of 4 labelled images label only some classes",)
     numbers = statistics(dataset)
     # Image c labels all; a cats and birds, b cats and dogs, d nothing.
     counts = {"cat": 3, "dog": 2, "bird": 2, "cow": 1}

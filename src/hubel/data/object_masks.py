@@ -2,8 +2,9 @@
 
 Pixels are those that the COCO API rasterizes (common/maskApi.c); an object of several outlines is their union. Where
 objects overlap, the one of fewer pixels is on top, and of equal ones the later: an object that lies on another, or in
-it, is seen whatever the order in which they were drawn. Pixels of no object have the class background, index 0. Crowds,
-objects to be ignored, those that have a box and no outline, and classes whose names end in "(ignore)" do not count.
+it, is seen whatever the order in which they were drawn. Pixels of no object have the class background, index 0; in
+images that label only some classes they do not count. Nor do crowds, objects to be ignored, those that have a box and
+no outline, and classes whose names end in "(ignore)".
 """
 
 from __future__ import annotations
@@ -127,9 +128,10 @@ def read_object_masks(path: str | Path, strict: bool = False) -> ImageDataset:
 
     def with_classes(sample: Sample) -> Sample:
         assert isinstance(sample.class_map, ObjectMasks)
-        class_map = replace(sample.class_map.relabel(new), background=background)
+        of_others = background if sample.labelled is None else IGNORE_INDEX
+        class_map = replace(sample.class_map.relabel(new), background=of_others)
         counted = sample.select(new[sample.labels] >= 0)
-        return replace(counted, labels=new[counted.labels], class_map=class_map)
+        return replace(counted, labels=new[counted.labels], class_map=class_map, labelled=None)
 
     splits = {split: tuple(map(with_classes, samples)) for split, samples in found.splits.items()}
     return ImageDataset(found.root, names, stratified(splits), tuple(warnings))

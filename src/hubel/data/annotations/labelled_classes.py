@@ -56,14 +56,16 @@ def with_labelled_classes(dataset: AnnotatedDataset) -> AnnotatedDataset:
 
 
 def _with_note(dataset: AnnotatedDataset) -> AnnotatedDataset:
-    stated = [image.labelled for image in dataset.images() if image.objects is not None]
-    some = sum(labelled is not None and len(labelled) < len(dataset.classes) for labelled in stated)
-    if not some:
-        return dataset
-    note = (
-        f"{some:,} of {count_of(len(stated), 'labelled image')} label only some classes: the others are not background"
-    )
-    return replace(dataset, warnings=(*dataset.warnings, note))
+    def told(image: AnnotatedImage) -> AnnotatedImage:
+        complete = image.labelled is not None and len(image.labelled) == len(dataset.classes)
+        return replace(image, labelled=None) if complete else image
+
+    splits = {split: tuple(map(told, images)) for split, images in dataset.splits.items()}
+    stated = [image.labelled for images in splits.values() for image in images if image.objects is not None]
+    if not (some := len(stated) - stated.count(None)):
+        return replace(dataset, splits=splits)
+    note = f"{some:,} of {count_of(len(stated), 'labelled image')} label only some classes"
+    return replace(dataset, splits=splits, warnings=(*dataset.warnings, note))
 
 
 def _rows(file: Path, classes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
