@@ -87,7 +87,7 @@ def test_unknown_category_is_refused(tmp_path: Path) -> None:
         read_annotations(lvis(tmp_path, {**LVIS, "images": images}))
 
 
-@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "via"])
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "via", "open-images"])
 def test_what_is_labelled_is_written_and_read_again(format: str, tmp_path: Path) -> None:
     source = small_set(tmp_path / "source")
     stated = [None, (0, 2), (), (1,)]
@@ -111,6 +111,26 @@ def test_written_coco_has_the_keys_of_lvis(tmp_path: Path) -> None:
     rows = {row["file_name"]: tuple(row.get(key) for key in keys) for row in content["images"]}
     assert rows == {"a.png": ([30], [20]), "b.png": ([10, 20], []), "c.png": (None, None), "d.png": ([], [])}
     assert not (tmp_path / "out" / "labelled_classes.csv").exists()
+
+
+def test_answers_in_open_images(tmp_path: Path) -> None:
+    """As published: what people answered of a class in an image, and boxes of the classes that are there."""
+    for name in "abcd":
+        write_image(tmp_path / "train" / f"{name}.jpg")
+    columns = "ImageID,Source,LabelName,Confidence"
+    boxes = "a,xclick,/m/1,1,0.1,0.5,0.2,0.7\nb,xclick,/m/2,1,0.1,0.5,0.2,0.7\nd,xclick,/m/3,1,0.1,0.5,0.2,0.7\n"
+    (tmp_path / "train-annotations-bbox.csv").write_text(f"{columns},XMin,XMax,YMin,YMax\n{boxes}")
+    answers = ["a,/m/1,1", "a,/m/3,0", "a,/m/2,1", "b,/m/2,1", "c,/m/2,0", "c,/m/9,0", "nowhere,/m/3,0"]
+    rows = "".join(
+        f"{image},verification,{label},{answer}\n" for image, label, answer in (r.split(",") for r in answers)
+    )
+    (tmp_path / "train-annotations-human-imagelabels-boxable.csv").write_text(f"{columns}\n{rows}")
+    (tmp_path / "class-descriptions-boxable.csv").write_text("/m/1,Cat\n/m/2,Dog\n/m/3,Hen\n/m/9,Yak\n")
+    dataset = read_annotations(tmp_path)
+    assert dataset.classes == ("Cat", "Dog", "Hen")
+    # Of d nobody was asked anything beyond its box: as before, all is labelled. Nothing has a box of a yak.
+    assert labelled_in(dataset) == {"a.jpg": (0, 2), "b.jpg": (1,), "c.jpg": (1,), "d.jpg": None}
+    assert [len(image.objects or ()) for image in sorted(dataset.images(), key=lambda each: each.path)] == [1, 1, 0, 1]
 
 
 def yolo(folder: Path, table: str) -> Path:

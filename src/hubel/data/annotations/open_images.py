@@ -7,12 +7,17 @@ flag is 1, 0, or -1 for unknown, which is read as 0. ``IsGroupOf`` is a crowd; `
 and ``IsInside`` become attributes. ``LabelName`` is a Freebase id such as ``/m/01yrx``: the class is its name in a
 ``*class-descriptions*.csv`` of the same folder or the root, else in a column ``ClassName``, else the id itself.
 ``Confidence`` is 1 in boxes drawn by people; other values are scores. An image without boxes is labelled as empty if
-``*-annotations-human-imagelabels*.csv`` lists it, with ``Confidence`` 0 for every class, else it is unlabelled.
+``*-annotations-human-imagelabels*.csv`` lists it, with ``Confidence`` 0 for every class, else it is unlabelled. Of an
+image that this file lists, only the classes with a box and those with ``Confidence`` 0 are labelled, as far as any
+image has a box of them: nobody has been asked about the others. A class with ``Confidence`` 1 and no box may have boxes
+of a narrower one, as women are persons.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +47,7 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
     near = reader.images.folder_of(split, file)
     paths: dict[str, Path] = {}
     by_path: dict[Path, list[tuple[int, dict[str, str]]]] = defaultdict(list)
+    shown: dict[Path, AnnotatedImage] = {}
     for line, row in rows:
         with reader.error_context(file, f"line {line}"):
             id_ = parse.name(row["ImageID"], "ImageID")
@@ -52,6 +58,8 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
                 continue
             by_path[paths[id_]].append((line, row))
             reader.check_count(len(by_path[paths[id_]]))
+    verified = _verified(reader, file)
+    absent = {paths[id_]: answers.absent for id_, answers in verified.items() if id_ in paths}
     for path, image_rows in by_path.items():
         with reader.error_context(file, f"image {path.stem}"):
             width, height = reader.images.size(path)
@@ -60,23 +68,45 @@ def _read(reader: AnnotationReader, split: str, file: Path) -> None:
             objects = reader.parse_rows(file, named, len(image_rows), parse_row)
             if not width:
                 reader.count_warning("images are unreadable: their labels, in fractions of them, are left out")
-            reader.add(split, AnnotatedImage(path, width, height, objects if width else None, file))
-    for id_ in _verified_empty(reader, file):
+            shown[path] = AnnotatedImage(path, width, height, objects if width else None, file)
+    for id_, answers in verified.items():
         path = reader.images.find(id_, near, stem_only=True)
-        if path not in by_path and reader.images.has(path):
-            reader.add(split, AnnotatedImage(path, *reader.images.size(path), (), file))
+        if not answers.present and path not in by_path and reader.images.has(path):
+            shown[path] = AnnotatedImage(path, *reader.images.size(path), (), file)
+            absent[path] = answers.absent
+    known = {names.get(id_, id_) for answers in absent.values() for id_ in answers} & reader.classes.keys()
+    for path, image in shown.items():
+        with reader.error_context(file, f"image {path.stem}"):
+            if path in absent:
+                labelled = {reader.classes[name] for id_ in absent[path] if (name := names.get(id_, id_)) in known}
+                labelled |= {obj.label for obj in image.objects or ()}
+                image = replace(image, labelled=tuple(sorted(labelled)))
+            reader.add(split, image)
 
 
-def _verified_empty(reader: AnnotationReader, file: Path) -> list[str]:
-    """Ids of images in which people found none of the classes they were asked about."""
-    found: dict[str, bool] = {}
+@dataclass
+class _Answers:
+    """What people said of an image: ids of classes that are absent, and whether any is present."""
+
+    absent: set[str] = field(default_factory=set)
+    present: bool = False
+
+
+def _verified(reader: AnnotationReader, file: Path) -> dict[str, _Answers]:
+    """By the id of the image."""
+    found: dict[str, _Answers] = defaultdict(_Answers)
     for labels in file.parent.glob(file.name.replace("bbox.csv", "human-imagelabels*.csv")):
         if labels == file:
             continue
         with reader.error_context(labels):
-            for _, (id_, _, _, confidence, *_) in parse.csv_rows(reader.read_text(labels)):
-                found[id_] = found.get(id_, False) or confidence != "0"
-    return [id_ for id_, has_objects in found.items() if not has_objects]
+            for line, (id_, _, label, confidence, *_) in parse.csv_rows(reader.read_text(labels)):
+                if line == 1 and id_ == _COLUMNS[0]:
+                    continue
+                if confidence == "0":
+                    found[id_].absent.add(sys.intern(label))  # millions of rows, hundreds of classes
+                else:
+                    found[id_].present = True
+    return found
 
 
 def _class_names(reader: AnnotationReader, file: Path) -> dict[str, str]:
