@@ -266,17 +266,6 @@ def test_proposals_and_their_suppression_are_in_the_graph(format: str, tmp_path:
             assert ours.labels.tolist() == wanted.labels.tolist()
 
 
-def test_regions_are_not_computed_in_bfloat16(tmp_path: Path) -> None:
-    model = two_stage_detector()
-    with pytest.raises(UsageError, match="bf16 is too coarse for the regions that faster_rcnn selects"):
-        hubel.export(model, "openvino", precision="bf16", out=tmp_path / "out")
-    predict = hubel.Predictor(model, engine="openvino")
-    (found,) = predict([Image.fromarray(two_stage_pixels()[0])])
-    assert isinstance(found, hubel.Detections) and len(found) > 5
-    (exact,) = hubel.Predictor(model, engine="torch", precision="fp32")([Image.fromarray(two_stage_pixels()[0])])
-    np.testing.assert_allclose(found.boxes, exact.boxes, atol=0.1)
-
-
 @pytest.mark.parametrize("channels", [3, 1])
 def test_the_example_pads_what_was_trained_on_padded_images(channels: int, tmp_path: Path) -> None:
     """A detector's boxes go back to the image."""

@@ -70,6 +70,8 @@ class NormalizedModel(nn.Module):
         self.any_size = any_size or self.of_tiles
         self.smallest = 2 if self.of_tiles else SMALLEST_INPUT
         self.selects_regions: bool = getattr(model, "selects_regions", False)
+        if self.selects_regions:
+            import torchvision  # noqa: F401 – registers its operators, which it cannot do while a graph is recorded
         self.input_size = (preprocessing.height, preprocessing.width, preprocessing.channels)
         self.model.to(dtype)
         if dtype != torch.float32:

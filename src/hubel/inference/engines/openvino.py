@@ -25,6 +25,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.errors import UsageError
 from hubel.inference.engines.base import PRECISIONS, Backend, Precision, Run, RunOptions, canonical, metadata_text
 from hubel.inference.engines.convolution_kernels import compile_fastest
+from hubel.inference.engines.coordinates import keep_coordinates, keeps_coordinates, marks_of, selects_regions
 from hubel.inference.engines.onnx import OnnxBackend
 from hubel.inference.engines.processor import share_isa_limit
 
@@ -130,10 +131,10 @@ class OpenVinoBackend(Backend):
         OnnxBackend().require("Exporting to OpenVINO with --nms")
 
     def check_selection(self, precision: str, name: str) -> None:
-        """Refuse bf16."""
-        if precision == "bf16":
-            message = f"bf16 is too coarse for the regions that {name} selects, and OpenVINO would compute them in it"
-            raise UsageError(message, "use fp32 or fp16")
+        """Refuse bf16 if this version of OpenVINO would compute the regions in it."""
+        if precision == "bf16" and not marks_of(core()):
+            message = f"bf16 is too coarse for the regions that {name} selects, and this OpenVINO computes them in it"
+            raise UsageError(message, "use fp32 or fp16, or update OpenVINO")
 
     def convert(self, model: NormalizedModel) -> Model:
         """A model in float32 with the input ``pixels``, uint8 (N, H, W, C), and the predictions by name."""
@@ -150,6 +151,7 @@ class OpenVinoBackend(Backend):
             converted.inputs[0].get_tensor().set_names({INPUT_NAME})
         for output, name in zip(converted.outputs, model.output_names, strict=True):
             output.get_tensor().set_names({name})
+        keep_coordinates(converted, core())
         return converted
 
     def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
@@ -168,7 +170,8 @@ class OpenVinoBackend(Backend):
     def engine(self, network: Model, preprocessing: Preprocessing, options: RunOptions) -> OpenVinoEngine:
         """Compile a conversion."""
         precision = choose_precision(options.precision)
-        if precision.name in ("bf16", "fp16") and _selects_regions(network):
+        kept = ("fp32", "bf16") if keeps_coordinates(network) else ("fp32",)
+        if selects_regions(network) and precision.name not in kept:
             if options.precision != "auto":
                 message = f"{options.precision} is too coarse for the regions that this network selects"
                 raise UsageError(message, "omit --precision")
@@ -199,10 +202,6 @@ class OpenVinoBackend(Backend):
         """Compile the file."""
         size = size_of(json.loads(self.read_facts(path)["preprocessing"]))
         return OpenVinoEngine(path, precision, options.threads, options.batch or 1, options.many, size)
-
-
-def _selects_regions(network: Model) -> bool:
-    return any(operation.get_type_name() == "NonMaxSuppression" for operation in network.get_ops())
 
 
 def size_of(preprocessing: Mapping[str, Any]) -> tuple[int, int, int]:
