@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from hubel.cli.main import app
 from hubel.data.annotated_images import read_annotated_images
 from hubel.data.annotations import AnnotatedDataset, read_annotations, write_annotations
 from hubel.data.checks.statistics import statistics
-from hubel.data.instances import read_instances
+from hubel.data.instances import read_instances, read_labels
 from hubel.data.loader import BatchDataset
 from hubel.data.object_masks import read_object_masks
 from hubel.data.preprocessing import Preprocessing
@@ -153,6 +154,19 @@ def test_table_beside_the_labels(tmp_path: Path) -> None:
     assert found == {"a.png": (2,), "b.png": (2,), "c.png": (2,), "d.png": (2,), "e.png": None}  # all
 
 
+def test_table_beside_masks_of_objects(tmp_path: Path) -> None:
+    for name in "ab":
+        write_image(tmp_path / "images" / f"{name}.png", 24, 20)
+        (tmp_path / "instances").mkdir(exist_ok=True)
+        Image.fromarray(np.eye(20, 24, dtype=np.uint8)).save(tmp_path / "instances" / f"{name}.png")
+    (tmp_path / "classes.txt").write_text("cell\n")
+    (tmp_path / "labelled_classes.csv").write_text("images/a.png\nimages/b.png,cell\n")  # of a, not all cells
+    data = read_instances(tmp_path)
+    assert [each.labelled is None or each.labelled.tolist() for each in data.splits["all"]] == [[], True]
+    assert data.warnings == ("1 of 2 labelled images label only some classes",)
+    assert labelled_in(read_labels(tmp_path)) == {"a.png": (), "b.png": None}
+
+
 def test_table_replaces_what_a_label_file_says(tmp_path: Path) -> None:
     (lvis(tmp_path) / "labelled_classes.csv").write_text("images/a.png,cow\n")
     assert labelled_in(read_annotations(tmp_path)) == {**LABELLED, "a.png": (3,)}
@@ -162,7 +176,7 @@ def test_table_replaces_what_a_label_file_says(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ("images/road,dog\nimages/park,hen\n", "line 2: 'hen' is not one of the classes: cat, dog, bird, cow"),
-        ("images/rood,dog\n", "line 1: no image is in 'images/rood'"),
+        ("images/rood,dog\n", "line 1: 'images/rood' is neither a folder nor an image"),
         ("images/road,dog\nimages/road/,cat\n", "line 2: 'images/road' is in line 1 too"),
     ],
     ids=["class", "path", "twice"],

@@ -18,12 +18,14 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hubel.console import count_of
 from hubel.data.annotated_images import stratified
+from hubel.data.annotations.labelled_classes import labelled_by_path, partly_labelled_note
 from hubel.data.file_listing import listing
 from hubel.data.image_io import read_size
 from hubel.data.mask_classes import CLASS_FILES, cityscapes_objects, read_mask_classes, voc_classes
@@ -95,7 +97,20 @@ def read_instance_folder(root: Path, strict: bool = False) -> ImageDataset:
     if faults:
         images = count_of(len(faults), "image")
         warnings.append(f"{images} left out, as the masks cannot be used: {listing(faults, 3)}")
-    return ImageDataset(root, classes, stratified(splits), tuple(warnings))
+    return with_labelled_classes(ImageDataset(root, classes, stratified(splits), tuple(warnings)))
+
+
+def with_labelled_classes(dataset: ImageDataset) -> ImageDataset:
+    """The data set with what :mod:`~hubel.data.annotations.labelled_classes` finds beside the masks."""
+    paths = [sample.path for samples in dataset.splits.values() for sample in samples]
+    stated = labelled_by_path(dataset.root, dataset.classes, paths)
+    some = {path: np.array(labels) for path, labels in stated.items() if len(labels) < len(dataset.classes)}
+    splits = {
+        split: tuple(replace(sample, labelled=some.get(sample.path)) for sample in samples)
+        for split, samples in dataset.splits.items()
+    }
+    notes = partly_labelled_note([some.get(path) for path in paths])
+    return replace(dataset, splits=splits, warnings=(*dataset.warnings, *notes))
 
 
 _Places = dict[str, list[tuple[Path, list[Path]]]]  # images with their masks, by split

@@ -80,7 +80,8 @@ def read_labels(
 def _annotated(sample: Sample) -> AnnotatedImage:
     rows = zip(sample.labels.tolist(), sample.boxes.tolist(), sample.masks(), sample.crowd.tolist(), strict=True)
     objects = tuple(Annotation(label, (*box,), mask=mask, crowd=crowd) for label, box, mask, crowd in rows)
-    return AnnotatedImage(sample.path, sample.width, sample.height, objects, sample.path)
+    labelled = None if sample.labelled is None else tuple(sample.labelled.tolist())
+    return AnnotatedImage(sample.path, sample.width, sample.height, objects, sample.path, labelled=labelled)
 
 
 @dataclass

@@ -14,6 +14,7 @@ is enough for a whole source: no label file has to be changed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -30,42 +31,49 @@ FILE = "labelled_classes.csv"
 def with_labelled_classes(dataset: AnnotatedDataset) -> AnnotatedDataset:
     """The data set with what its file says, if there is one; a note tells how many images label only some classes.
 
-    Raises :class:`DataError` for an unknown class, a path without images, or one that is there twice.
+    Raises :class:`DataError` as :func:`labelled_by_path`.
     """
-    file = dataset.root / FILE
-    if not file.is_file():
-        return _with_note(dataset)
-    labelled, lines = _rows(file, dataset.classes)
-    used: set[str] = set()
+    stated = labelled_by_path(dataset.root, dataset.classes, [image.path for image in dataset.images()])
 
-    def stated(image: AnnotatedImage) -> AnnotatedImage:
-        if not image.path.is_relative_to(dataset.root):
-            return image
-        path = PurePosixPath(composed(image.path.relative_to(dataset.root).as_posix()))
-        for name in map(str, (path, *path.parents)):  # the longest first
-            if name in labelled:
-                used.add(name)
-                return replace(image, labelled=labelled[name])
-        return image
-
-    splits = {split: tuple(map(stated, images)) for split, images in dataset.splits.items()}
-    if unused := [name for name in labelled if name not in used]:
-        message = f"{file}, line {lines[unused[0]]}: no image is in {unused[0]!r}, or all have rows of their own"
-        raise DataError(message, f"write paths of folders or images below {dataset.root}")
-    return _with_note(replace(dataset, splits=splits))
-
-
-def _with_note(dataset: AnnotatedDataset) -> AnnotatedDataset:
     def told(image: AnnotatedImage) -> AnnotatedImage:
-        complete = image.labelled is not None and len(image.labelled) == len(dataset.classes)
-        return replace(image, labelled=None) if complete else image
+        labelled = stated.get(image.path, image.labelled)
+        complete = labelled is not None and len(labelled) == len(dataset.classes)
+        return replace(image, labelled=None if complete else labelled)
 
     splits = {split: tuple(map(told, images)) for split, images in dataset.splits.items()}
-    stated = [image.labelled for images in splits.values() for image in images if image.objects is not None]
-    if not (some := len(stated) - stated.count(None)):
-        return replace(dataset, splits=splits)
-    note = f"{some:,} of {count_of(len(stated), 'labelled image')} label only some classes"
-    return replace(dataset, splits=splits, warnings=(*dataset.warnings, note))
+    every = [image.labelled for images in splits.values() for image in images if image.objects is not None]
+    notes = partly_labelled_note(every)
+    return replace(dataset, splits=splits, warnings=(*dataset.warnings, *notes))
+
+
+def partly_labelled_note(labelled: Sequence[object]) -> tuple[str, ...]:
+    """How many of the labelled images label only some classes: one line, or none; ``None`` stands for all classes."""
+    some = sum(each is not None for each in labelled)
+    return (f"{some:,} of {count_of(len(labelled), 'labelled image')} label only some classes",) if some else ()
+
+
+def labelled_by_path(root: Path, classes: tuple[str, ...], paths: Sequence[Path]) -> dict[Path, tuple[int, ...]]:
+    """The classes, ascending, that those of the images label of which the file in the folder ``root`` says it.
+
+    Raises :class:`DataError` for an unknown class, a path that does not exist, or one that is there twice.
+    """
+    file = root / FILE
+    if not file.is_file():
+        return {}
+    rows, lines = _rows(file, classes)
+    found: dict[Path, tuple[int, ...]] = {}
+    used: set[str] = set()
+    for image in paths:
+        if image.is_relative_to(root):
+            path = PurePosixPath(composed(image.relative_to(root).as_posix()))
+            names = (name for name in map(str, (path, *path.parents)) if name in rows)  # the longest first
+            if (name := next(names, None)) is not None:
+                found[image] = rows[name]
+                used.add(name)
+    if unknown := [name for name in rows if name not in used and not (root / name).exists()]:
+        message = f"{file}, line {lines[unknown[0]]}: {unknown[0]!r} is neither a folder nor an image"
+        raise DataError(message, f"write paths below {root}")
+    return found
 
 
 def _rows(file: Path, classes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
