@@ -177,9 +177,12 @@ def test_table_replaces_what_a_label_file_says(tmp_path: Path) -> None:
     [
         ("images/road,dog\nimages/park,hen\n", "line 2: 'hen' is not one of the classes: cat, dog, bird, cow"),
         ("images/rood,dog\n", "line 1: 'images/rood' is neither a folder nor an image"),
+        ("../labels,dog\n", "line 1: '../labels' is neither a folder nor an image"),
+        ("x" * 5000 + ",dog\n", "line 1: 'xxx"),
+        (",dog\n", "line 1: begins with no path"),
         ("images/road,dog\nimages/road/,cat\n", "line 2: 'images/road' is in line 1 too"),
     ],
-    ids=["class", "path", "twice"],
+    ids=["class", "path", "above", "long", "none", "twice"],
 )
 def test_faults_in_the_table_are_refused(table: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:

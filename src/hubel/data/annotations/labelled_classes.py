@@ -14,6 +14,7 @@ is enough for a whole source: no label file has to be changed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -70,10 +71,16 @@ def labelled_by_path(root: Path, classes: tuple[str, ...], paths: Sequence[Path]
             if (name := next(names, None)) is not None:
                 found[image] = rows[name]
                 used.add(name)
-    if unknown := [name for name in rows if name not in used and not (root / name).exists()]:
+    if unknown := [name for name in rows if name not in used and not _is_below(root, name)]:
         message = f"{file}, line {lines[unknown[0]]}: {unknown[0]!r} is neither a folder nor an image"
         raise DataError(message, f"write paths below {root}")
     return found
+
+
+def _is_below(root: Path, name: str) -> bool:
+    """True for a path that exists: of an image that another label file lists, say."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and os.path.exists(root / name)  # noqa: PTH110 – never raises
 
 
 def _rows(file: Path, classes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
@@ -88,6 +95,8 @@ def _rows(file: Path, classes: tuple[str, ...]) -> tuple[dict[str, tuple[int, ..
             if unknown := [name for name in names if name not in labels]:
                 message = f"{file}, line {line}: {unknown[0]!r} is not one of the classes: {listing(classes)}"
                 raise DataError(message, "correct its spelling, or remove it")
+            if not path:
+                raise DataError(f"{file}, line {line}: begins with no path", "write . for the whole data set")
             path = str(PurePosixPath(path))
             if path in labelled:
                 raise DataError(f"{file}, line {line}: {path!r} is in line {lines[path]} too", "keep one of them")
