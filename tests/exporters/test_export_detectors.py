@@ -23,6 +23,7 @@ from hubel.data.sources import sample_photographs
 from hubel.errors import ModelError, UsageError
 from hubel.exporters.export import Exported
 from hubel.exporters.parity import check_detections, check_parity
+from hubel.inference.engines.normalized_model import NormalizedModel
 from hubel.inference.engines.openvino import OpenVinoBackend
 from hubel.inference.engines.selection import BACKENDS
 from hubel.models.checkpoint import describe
@@ -264,6 +265,42 @@ def test_proposals_and_their_suppression_are_in_the_graph(format: str, tmp_path:
             np.testing.assert_allclose(ours.scores, wanted.scores, atol=1e-4)
             np.testing.assert_allclose(ours.boxes, wanted.boxes, atol=0.1)
             assert ours.labels.tolist() == wanted.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("fasterrcnn_vgg16", "openvino"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("fasterrcnn_resnet50_c4", "openvino"),
+                ("fasterrcnn_vgg16", "onnx"),
+                ("fasterrcnn_resnet50_c4", "onnx"),
+                ("fasterrcnn_vgg16", "torch"),
+            )
+        ),
+    ],
+)
+def test_editions_on_one_map_find_what_torch_finds(name: str, format: str, tmp_path: Path) -> None:
+    """Regions that are pooled alike have equal scores, whose order is chance: objects are compared in any order."""
+    model, pixels = two_stage_detector(name), two_stage_pixels()
+    ready, backend = describe(model).preprocessing, BACKENDS[format]
+    graph = NormalizedModel(model, ready)
+    facts = {"classes": ["a", "b", "c"], "outputs": list(graph.output_names), "inference_precision": "f32"}
+    backend.save(backend.convert(graph), tmp_path, facts, half=False)
+    _, run = backend.open_file(tmp_path / backend.export_file)
+    with torch.inference_mode():
+        outputs = model(ready.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        expected = model.predictions(outputs, (96, 96))
+    for images in (slice(2, 3), slice(0, 3)):
+        found = run(np.ascontiguousarray(pixels[images]))
+        for boxes, scores, index in zip(found["boxes"], found["scores"], range(3)[images], strict=True):
+            row, label = np.nonzero(expected["scores"][index].numpy() > 0.1)
+            assert len(row) > (0 if index == 2 else 10)
+            distance = np.abs(expected["boxes"][index].numpy()[row, None] - boxes).max(2)
+            differs = np.abs(expected["scores"][index].numpy()[row, label, None] - scores[:, label].T) > 1e-4
+            assert (distance + 1000 * differs).min(1).max() < 0.1
 
 
 @pytest.mark.parametrize("channels", [3, 1])

@@ -9,13 +9,14 @@ from torchvision.models import detection, resnet50, vgg16
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign, RoIPool
+from torchvision.ops import MultiScaleRoIAlign, RoIPool, roi_pool
 
 from hubel.boxes import decode
 from hubel.errors import ModelError
 from hubel.models import create_model
 from hubel.models.detection.faster_rcnn import FasterRCNN
 from hubel.models.detection.two_stage.box_head import VARIANCES
+from hubel.models.detection.two_stage.roi_pool import pooled
 from hubel.weights.key_mapping import rename
 from torchvision_detectors import SIDE, losses_of_both, photographs, some_objects, spread_out
 
@@ -163,3 +164,16 @@ def test_proposals_boxes_and_scores_are_torchvision_s(both: tuple[nn.Module, Fas
 def test_a_backbone_without_its_parts_is_refused(name: str, backbone: str, message: str) -> None:
     with torch.device("meta"), pytest.raises(ModelError, match=f"{name} {message}"):
         create_model(name, 3, backbone=backbone)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (3, 4), (6, 60)])
+def test_pooling_in_exported_graphs_is_torchvision_s(size: tuple[int, int]) -> None:
+    """Value for value, of regions of one pixel, of all of the map, and of bins that are empty."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 4, *size, generator=generator)
+    height, width = (16.0 * side for side in size)
+    ends = torch.rand(2, 200, 2, generator=generator) * torch.tensor([width, height])
+    boxes = torch.cat((ends.min(0).values, ends.max(0).values), 1)
+    boxes[:3] = torch.tensor([[0, 0, width, height], [width - 1, height - 1, width, height], [8, 8, 24, 24]])
+    regions = torch.cat((torch.arange(200.0)[:, None] % 2, boxes), 1)
+    assert torch.equal(pooled(maps, regions, 16, 7), roi_pool(maps, regions, 7, 1 / 16))

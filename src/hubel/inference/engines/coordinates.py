@@ -24,8 +24,8 @@ _MARKED_OPERATION = f"""<net name="marked" version="11"><layers>
 
 _SUPPRESSION = "NonMaxSuppression"
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul", "MaxPool")
-_POOLED = ("ROIAlign", "ROIPooling")
-_REGIONS = 1  # the first input of either that holds coordinates; the one before it are maps
+_POOLED = "ROIAlign"
+_REGIONS = 1  # its first input that holds coordinates; the one before it are maps
 
 
 def selects_regions(model: Model) -> bool:
@@ -63,13 +63,15 @@ def _with_coordinates(model: Model) -> Iterator[Any]:
     for operation in model.get_ops():
         if operation.get_type_name() == _SUPPRESSION:
             waiting.append(operation)
-        elif operation.get_type_name() in _POOLED:
+        elif operation.get_type_name() == _POOLED:
             waiting += [value.get_node() for value in operation.input_values()[_REGIONS:]]
+        elif operation.get_type_name() == "Convert" and operation.get_output_element_type(0).is_integral():
+            waiting.append(operation)  # cells and levels of regions
     met = set()
     while waiting:
         operation = waiting.pop()
         name = operation.get_friendly_name()
-        if name in met or operation.get_type_name() in (*_LAYERS, *_POOLED, "Parameter"):
+        if name in met or operation.get_type_name() in (*_LAYERS, _POOLED, "Parameter"):
             continue
         met.add(name)
         yield operation

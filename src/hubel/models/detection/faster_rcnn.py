@@ -56,7 +56,8 @@ from hubel.models.detection.two_stage.matching import Sampler, match
 from hubel.models.detection.two_stage.padded_images import image_areas
 from hubel.models.detection.two_stage.proposals import Selection, valid
 from hubel.models.detection.two_stage.region_proposals import RegionProposalNetwork, proposal_loss
-from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign, RoIPool
+from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
+from hubel.models.detection.two_stage.roi_pool import RoIPool
 from hubel.models.detection.two_stage.rows import as_rows, from_rows
 
 SHARE = 0.25

@@ -13,8 +13,7 @@ proposals of the 6,000 best anchors are looked at, in training 2,000 of 12,000.
 
 What differs from the paper: both stages are trained together, as in the authors' later code; anchors that reach over
 the image's edge count in training; normalizations of ResNet are trained; the second stage has no dropout, its dense
-layers do not start from VGG's, and its offsets are for each class apart. RoIPool runs in torch alone: converters
-to ONNX and OpenVINO do not know it. Losses are :mod:`~.faster_rcnn`'s.
+layers do not start from VGG's, and its offsets are for each class apart. Losses are :mod:`~.faster_rcnn`'s.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from hubel.models.base import Architecture, Classifier, ClassLayers
 from hubel.models.detection.anchors import CornerAnchors
 from hubel.models.detection.faster_rcnn import RATIOS, FasterRCNN, FasterRCNNConfig, Stages, classes_of
 from hubel.models.detection.two_stage.box_head import BoxHead
-from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign, RoIPool
+from hubel.models.detection.two_stage.roi_align import PyramidRoIAlign
+from hubel.models.detection.two_stage.roi_pool import RoIPool
 
 _ANCHORS = CornerAnchors(((128, 256, 512),), RATIOS)
 _STRIDE = 16

@@ -1,8 +1,7 @@
-"""RoIAlign on the levels of a pyramid, and RoIPool on one map.
+"""RoIAlign on the levels of a pyramid.
 
 He et al. 2017, "Mask R-CNN", arXiv 1703.06870, section 3; which level a region is taken from: Lin et al. 2017, "Feature
-Pyramid Networks for Object Detection", arXiv 1612.03144, equation 1. RoIPool:
-Girshick 2015, "Fast R-CNN", arXiv 1504.08083, section 2.1.
+Pyramid Networks for Object Detection", arXiv 1612.03144, equation 1.
 """
 
 from __future__ import annotations
@@ -69,22 +68,3 @@ class PyramidRoIAlign:
         # 1e-6: of a side of 112 pixels rounding must not make one of less.
         level = torch.floor(_CANONICAL_LEVEL + torch.log2(area(boxes).sqrt() / _CANONICAL_SIDE) + 1e-6)
         return level.clamp(finest, finest + len(self.strides) - 1).long() - finest
-
-
-@dataclass(frozen=True)
-class RoIPool:
-    """Squares of ``side`` × ``side`` greatest values of a map's cells, to which regions and bins are rounded."""
-
-    stride: int
-    side: int = 7
-
-    def __call__(self, levels: Sequence[Tensor], regions: Tensor) -> Tensor:
-        """As :meth:`PyramidRoIAlign.__call__`, of the only level."""
-        (maps,) = levels
-        if regions.is_meta:
-            return maps.new_empty(regions.shape[0], maps.shape[1], self.side, self.side)
-        import torchvision  # noqa: F401 – registers its operators
-
-        squares, _ = torch.ops.torchvision.roi_pool(maps.float(), regions, 1 / self.stride, self.side, self.side)
-        found: Tensor = squares.to(maps.dtype)
-        return found
