@@ -3,9 +3,9 @@
     HUBEL_DATA=... python benchmarks/two_stage_speed.py [MODEL …] [--rounds 3] [--images 20]
 
 The photographs are those of 640 × 480 pixels in coco128. Both sides have the same random weights: torchvision's network
-of 91 classes, with its normalizations frozen as for its published weights, and with the last layers scaled so that
-objects are told apart. The first stage then proposes as many regions as it may (150 for 320 pixels, else 1000), and 30
-to 100 objects of an image have a score of 0.05, from which both sides keep them. They suppress at an IoU of 0.5.
+of 91 classes, with its normalizations frozen, as for its published weights, at the statistics of four of the
+photographs, and with the last layers scaled and shifted so that objects are told apart: a fifth of the regions that the
+first stage proposes has a score of 0.05 for a class. Both sides keep objects from there, and suppress at an IoU of 0.5.
 
 torchvision: Pillow opens, ``to_tensor``, its own detector, eager, in float32 and under ``torch.autocast`` in bfloat16;
 of Mask R-CNN the masks are pasted as there and compared with 0.5. It scales a photograph to 800 pixels (320) along its
