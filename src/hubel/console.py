@@ -58,10 +58,12 @@ def check_output_dir(option: str, out: Path | None, sources: Sequence[Path]) -> 
             raise UsageError(f"{option} {out} is inside the data set", "choose a folder outside it")
 
 
-def count_of(number: int, noun: str) -> str:
-    """A number with its noun: ``1 epoch``, ``1,200 images``, ``2 classes``."""
+def count_of(number: int, noun: str, verb: str = "") -> str:
+    """A number with its noun: ``1 epoch``, ``1,200 images``, ``2 classes``; ``have`` after it gives ``1 image has``."""
     ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "sh", "tch", "nch")) else "s"
-    return f"{number:,} {noun}{ending}"
+    if verb and number == 1:
+        verb = {"have": "has", "are": "is"}.get(verb, f"{verb}s")
+    return f"{number:,} {noun}{ending} {verb}".rstrip()
 
 
 def is_terminal() -> bool:

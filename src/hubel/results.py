@@ -303,9 +303,13 @@ _CHROMA_KEY = (0, 177, 64)
 
 @dataclass(frozen=True, repr=False)
 class Cutout(SegmentationMap):
-    """A class map, and how much of each pixel is kept of the image: ``alpha``, uint8 (height, width), 255 for all."""
+    """A class map, and how much of each pixel is kept of the image: ``alpha``, uint8 (height, width), 255 for all.
+
+    ``task`` is that of the model, as instances are cut out, too.
+    """
 
     alpha: np.ndarray = field(kw_only=True)
+    task: str = field(default=SegmentationMap.task, kw_only=True)
 
     copy_suffix = ".png"
 

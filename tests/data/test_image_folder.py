@@ -224,7 +224,7 @@ def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     assert folders.classes == ("a", "b")
     assert folders.warnings == (
         f"{tmp_path}: ignored folders beside train: docs",
-        f"{tmp_path / 'train'}: 1 images beside the class folders are ignored",
+        f"{tmp_path / 'train'}: ignored 1 image beside the class folders",
         f"{tmp_path / 'train'}: ignored, not images: b/notes.txt",
         f"{tmp_path}: no images in empty: left out of the classes",
     )

@@ -118,9 +118,9 @@ def test_what_is_ambiguous_or_missing_is_left_out_and_counted(tmp_path: Path) ->
     data = read_mask_folder(root)
     assert pairs(data)["all"] == [("images/both.jpg", "masks/both.png"), ("images/good.jpg", "masks/good.png")]
     assert sorted(warning.partition(": ")[2] for warning in data.warnings) == [
-        "1 images have no mask and are left out: none.jpg",
-        "1 images have several masks and are left out: two.jpg (two_label.png, two_mask.png)",
-        "2 images share their mask with another image and are left out: one.jpg, one.png",
+        "1 image has no mask: left out: none.jpg",
+        "1 image has several masks: left out: two.jpg (two_label.png, two_mask.png)",
+        "2 images share the mask of another image: left out: one.jpg, one.png",
     ]
 
 
@@ -138,7 +138,7 @@ def test_images_beside_the_splits_are_counted(tmp_path: Path) -> None:
     root = data_set(tmp_path, ("images/train/a.jpg", "masks/train/a.png"), ("images/b.jpg", "masks/b.png"))
     data = read_mask_folder(root)
     assert list(data.splits) == ["train"]
-    assert "1 images are beside the splits and left out" in data.warnings[0]
+    assert "1 image is beside the splits: left out" in data.warnings[0]
 
 
 def test_masks_that_are_jpegs_are_refused(tmp_path: Path) -> None:

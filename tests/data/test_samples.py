@@ -80,7 +80,7 @@ def test_coco_as_pycocotools_reads_it_and_yolo_alike(data_folder: Path, tmp_path
             (tmp_path / name / file.name).symlink_to(file)
     yolo = read_annotated_images(tmp_path)
     assert len(yolo.splits["all"]) == 126
-    assert any("2 images have no labels and are left out" in line for line in yolo.warnings)
+    assert any("2 images have no labels: left out" in line for line in yolo.warnings)
     by_name = {sample.path.name: sample for sample in coco.splits["all"]}
     for sample in yolo.splits["all"]:
         np.testing.assert_allclose(sample.boxes, by_name[sample.path.name].boxes, atol=0.02)
@@ -111,7 +111,7 @@ def test_every_flag_and_every_kind_of_object(tmp_path: Path) -> None:
     assert boxes.labels.tolist() == [1, 0, 2, 2, 0]
     assert boxes.crowd.tolist() == [False, False, False, True, False]  # ignored: neither right nor wrong
     assert (len(empty.labels), empty.stratum) == (0, -1)  # labelled as empty: background
-    assert any("1 images have no labels" in line for line in found.warnings)  # c.jpg
+    assert any("1 image has no labels" in line for line in found.warnings)  # c.jpg
     shapes = next(sample for sample in found.splits["val"] if sample.path.name == "d e.jpg")
     disc = sum((x + 0.5 - 20) ** 2 + (y + 0.5 - 20) ** 2 <= 64 for x in range(64) for y in range(48))
     triangle = abs((30.5 - 10) * (40 - 5) - (20 - 10) * (8.25 - 5)) / 2
@@ -236,7 +236,7 @@ def test_the_check_before_training(tmp_path: Path) -> None:
     lines = findings.warnings()
     assert f"{first} is truncated" in lines[0]
     assert lines[0].endswith(": left out")
-    assert f"1 images have another size than their label files state, the first is {second}" in lines[1]
+    assert f"1 image has another size than the label file states, the first is {second}" in lines[1]
     assert f"{third} = {found.splits['val'][0].path}" in lines[2]
     usable = findings.usable(found.splits["train"])
     assert [sample.path for sample in usable] == [second, third]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,14 @@ import pytest
 import torch
 
 from hubel.errors import ModelError
+from hubel.exporters.export import example
 from hubel.exporters.parity import check_masks
 from hubel.inference.engines.normalized_model import NormalizedModel
 from hubel.inference.engines.selection import BACKENDS
+from hubel.masks import decode
+from hubel.models import create_model
 from hubel.models.checkpoint import describe
+from hubel.tasks.instances.paste import paste_masks
 from two_stage_detector import two_stage_detector, two_stage_pixels
 
 
@@ -46,6 +52,26 @@ def test_masks_are_those_of_torch(format: str, tmp_path: Path) -> None:
             union = (ours | wanted).sum((1, 2))
             assert index == 2 or 0.1 < wanted.mean() < 0.9
             assert (((ours & wanted).sum((1, 2)) + 1e-9) / (union + 1e-9) > 0.99).all()
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "maskrcnn_resnet50_fpn"])
+def test_the_program_beside_the_file_pastes_the_same_masks(name: str, tmp_path: Path) -> None:
+    """Also those of boxes that reach over the image's edges, or are smaller than a pixel."""
+    model = create_model(name, 3)
+    program = example(BACKENDS["onnx"], describe(model), NormalizedModel(model, describe(model).preprocessing))
+    assert 'outputs["masks"]' in program
+    (function,) = (part for part in ast.parse(program).body if getattr(part, "name", "") == "paste")
+    (tmp_path / "paste.py").write_text(f"import numpy as np\n\n\n{ast.unparse(function)}\n")
+    paste = runpy.run_path(str(tmp_path / "paste.py"))["paste"]
+    rng = np.random.default_rng(0)
+    coarse = rng.random((40, 7, 7), np.float32)
+    masks = coarse.repeat(4, 1).repeat(4, 2)
+    corner, side = rng.uniform(-20, 60, (40, 2)), rng.uniform(0.2, 50, (40, 2))
+    boxes = np.concatenate((corner, corner + side), 1)
+    expected = paste_masks(masks, boxes, 50, 70, whole_pixels=name != "mask_rcnn")
+    found = [paste(mask, box, 70, 50) for mask, box in zip(masks, boxes, strict=True)]
+    assert sum(each.sum() for each in found) > 3000
+    assert sum((pixels != decode(mask)).sum() for pixels, mask in zip(found, expected, strict=True)) <= 2  # rounding
 
 
 def test_a_file_with_other_masks_is_refused() -> None:

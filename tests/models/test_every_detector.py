@@ -20,11 +20,20 @@ from hubel.models.factory import build
 from published_figures import PUBLISHED as CLASSIFIERS
 
 # VGG-16 takes seconds for an image; YOLOs that are not tiny have sixty million parameters each;
-# of EfficientDet the smallest is enough, of Faster R-CNN the default.
-LARGE = ("*vgg*", "fasterrcnn_*", "yolo_v[34]", "yolo_v3_spp", "yolo_v4_csp", "efficientdet_d[1-7]")
+# of EfficientDet the smallest is enough, of Faster and Mask R-CNN the default.
+LARGE = (
+    "*vgg*",
+    "*rcnn_resnet50*",
+    "fasterrcnn_mobilenet*",
+    "yolo_v[34]",
+    "yolo_v3_spp",
+    "yolo_v4_csp",
+    "efficientdet_d[1-7]",
+)
+ALL = (*list_models("detect"), *list_models("instances"))
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow if any(fnmatch(name, pattern) for pattern in LARGE) else [])
-    for name in list_models("detect")
+    for name in ALL
 ]
 
 
@@ -156,6 +165,11 @@ def _faster_rcnn_of_the_paper(channels: int, backbone: int) -> int:
     return backbone + _convolution(3, channels, channels) + _convolution(1, channels, 9 * 5)
 
 
+def _mask_head(channels: int, classes: int) -> int:
+    """Section 3 of arXiv 1703.06870: four convolutions, a transposed one of 2 × 2, and one of 1 × 1."""
+    return _convolution(3, *5 * [channels]) + _convolution(2, channels, channels) + _convolution(1, channels, classes)
+
+
 def _torchvision_rcnn(published: int, uncounted: int = 0) -> int:
     """``meta["num_params"]`` of its weights: without frozen normalizations, and with offsets for background."""
     return published + uncounted - _convolution(1, 1024, 4)
@@ -185,6 +199,10 @@ PARAMETERS = {
     "fasterrcnn_resnet50_fpn_v2": _torchvision_rcnn(43_712_278),
     "fasterrcnn_mobilenet_v3_large_fpn": _torchvision_rcnn(19_386_354, 24_400),
     "fasterrcnn_mobilenet_v3_large_320_fpn": _torchvision_rcnn(19_386_354, 24_400),
+    "mask_rcnn": _faster_rcnn_on_lite0(90) + _mask_head(128, 90),
+    # torchvision has a mask of background, too
+    "maskrcnn_resnet50_fpn": _torchvision_rcnn(44_401_393, 53_120) - _convolution(1, 256, 1),
+    "maskrcnn_resnet50_fpn_v2": _torchvision_rcnn(46_359_409) - _convolution(1, 256, 1),
     "one_stage": _one_stage_on_lite0(90),
     "sliding_window": _windows_on_lite0(91),
     "ssd": _ssd_on_lite0(91),
@@ -215,8 +233,8 @@ def one_thread() -> Iterator[None]:
 
 
 def side(name: str) -> int:
-    """Of the smallest images that the sweep gives it: VGG's last maps have no padding."""
-    return architecture(name).input[1] if "vgg" in name else 128 if "yolo_v1" in name else 96
+    """Of the smallest images that the sweep gives it: the last maps of SSD on VGG have no padding."""
+    return architecture(name).input[1] if fnmatch(name, "ssd*vgg*") else 128 if "yolo_v1" in name else 96
 
 
 def larger_by(name: str) -> int:
@@ -246,7 +264,7 @@ def images(name: str, count: int = 2, channels: int = 3, larger: int = 0) -> tor
 
 
 def test_parameters_are_as_published() -> None:
-    assert set(PARAMETERS) == set(list_models("detect"))
+    assert set(PARAMETERS) == set(ALL)
     for name, published in PARAMETERS.items():
         row = architecture(name)
         with torch.device("meta"):
@@ -255,7 +273,7 @@ def test_parameters_are_as_published() -> None:
 
 
 def test_depth_counts_the_layers_on_the_longest_path() -> None:
-    for name in list_models("detect"):
+    for name in ALL:
         row = architecture(name)
         with torch.device("meta"):
             model = build(row, 1, *row.input[:2], {}, for_loading=True)
@@ -269,11 +287,12 @@ def test_depth_counts_the_layers_on_the_longest_path() -> None:
             layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
             assert row.depth == len(layers), name
             continue
-        if "faster" in name:  # one convolution to the pyramid, if there is one, and one in it, both stages
+        if "rcnn" in name:  # one convolution to the pyramid, if there is one, and one in it, both stages, masks
             pyramid = 0 if isinstance(model.pyramid, nn.Identity) else 2
             own = [key for key in body if key.startswith("backbone.") and ".shortcut." not in key]
             both = len(model.first_stage.convs) + 1 + len(head.convs) + len(head.dense) + 1
-            assert row.depth == len(own) + pyramid + both, name
+            masks = len(model.mask_head.convs) + 2 if row.task == "instances" else 0
+            assert row.depth == len(own) + pyramid + both + masks, name
             continue
         if name == "sliding_window":
             predictors = (head.reader, head.classifier)
@@ -306,8 +325,14 @@ def test_outputs_are_alike_in_training_and_evaluation(name: str) -> None:
             found, alone = model.predictions(outputs, size), model(batch[:1])
         anchors = found["boxes"].shape[1]
         assert (found["boxes"].shape, found["scores"].shape) == ((2, anchors, 4), (2, anchors, 7))
-        rows = {anchors} if "proposals" not in outputs else {len(model.anchors(*size)), outputs["proposals"].shape[1]}
-        assert all(len(output) == 2 and output.shape[1] in rows for output in outputs.values())
+        rows = {anchors}
+        if "proposals" in outputs:
+            rows |= {len(model.anchors(*size)), outputs["proposals"].shape[1]}
+            assert all(area.tolist() == [0, 0, *size] for area in outputs.get("areas", ()))
+        assert all(len(output) == 2 and output.shape[1] in rows for key, output in outputs.items() if key != "areas")
+        if "masks" in found:
+            assert found["masks"].shape == (2, anchors, 28, 28)
+            assert 0 <= float(found["masks"].min()) < float(found["masks"].max()) <= 1
         assert float(found["scores"].min()) >= 0 and float(found["scores"].max()) <= 1
         for key, output in alone.items():
             # Untrained, the maps of a hundred layers grow; so do their rounding errors.
@@ -333,7 +358,8 @@ def test_other_numbers_of_channels(name: str, channels: int) -> None:
 def test_gradients_reach_every_parameter(name: str) -> None:
     model = detector(name).train()
     outputs = model(images(name, 3, larger=0 if "vgg" in name or not larger_by(name) else 64))
-    sum((output * torch.randn_like(output)).sum() for output in outputs.values()).backward()
+    floats = [output for output in outputs.values() if output.is_floating_point()]
+    sum((output * torch.randn_like(output)).sum() for output in floats).backward()
     assert [key for key, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
 
 
@@ -343,7 +369,7 @@ def test_a_saved_model_gives_the_same_outputs(name: str, tmp_path: Path) -> None
     metadata = replace(describe(model), classes=[f"class {number}" for number in range(7)])
     save_model(tmp_path / "saved", model, metadata)
     again, card_again = load_model(tmp_path / "saved")
-    assert (card_again, metadata.task, again.training) == (metadata, "detect", False)
+    assert (card_again, metadata.task, again.training) == (metadata, architecture(name).task, False)
     batch = images(name, 1)
     with torch.no_grad():
         ours, expected = again(batch), model(batch)

@@ -105,6 +105,20 @@ def test_right_boxes_with_wrong_masks_are_mistakes(shapes: Path) -> None:
     assert len(mistake.truth) == len(mistake.found) == len(mistake.wrong)
 
 
+def test_a_mistake_of_the_wrong_class_names_the_true_one(shapes: Path) -> None:
+    samples = read_instances(shapes).splits["test"]
+    predictions = perfect(samples)
+    predictions["scores"] = np.roll(predictions["scores"], 1, -1)
+    evaluator = InstanceEvaluator(METADATA)
+    evaluator.update(predictions, samples)
+    (mistake, *_) = evaluator.worst_predictions()
+    truth_of = {"square": "disc", "triangle": "square", "disc": "triangle"}
+    assert mistake.wrong and not mistake.missed
+    for words in mistake.wrong:
+        found, _, truth = words.partition(" 90\u202f% (truth: ")
+        assert truth == f"{truth_of[found]})", words
+
+
 def test_results_are_scored_as_predictions(shapes: Path) -> None:
     """Labels may have been drawn in a copy of half the size."""
     samples = read_instances(shapes).splits["test"]

@@ -11,7 +11,9 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from hubel.cli.main import main
+from hubel.errors import ModelError
 from hubel.tasks.registry import guess_task
+from hubel.training.train import complete_config
 
 PAINTED = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "painted_shapes.py"))
 SIDE = 64
@@ -26,6 +28,16 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_task_is_named_by_the_model_and_not_by_outlines(shapes: Path) -> None:
     assert guess_task(shapes) == "detect"
     assert guess_task(shapes, "mask_rcnn") == "instances"
+
+
+@pytest.mark.parametrize(
+    ("task", "model"), [("instances", "faster_rcnn"), ("detect", "mask_rcnn"), ("segment", "mask_rcnn")]
+)
+def test_a_network_of_another_task_is_refused_before_data_is_read(task: str, model: str, tmp_path: Path) -> None:
+    """Here there is none that could be read."""
+    own = "detect" if model == "faster_rcnn" else "instances"
+    with pytest.raises(ModelError, match=f"^{model} is for --task {own}, not for {task}\n"):
+        complete_config(tmp_path, {"task": task, "model": model})
 
 
 def ended(command: str, *arguments: str | Path) -> int:
@@ -63,8 +75,8 @@ def test_from_painted_shapes_to_masks_by_commands(
         assert found["mask"]["size"] == [SIDE, SIDE]
         assert not width or (x >= x1 - 2 and y >= y1 - 2 and x + width <= x2 + 2 and y + height <= y2 + 2)
     assert Image.open(tmp_path / "out" / "0001.jpg").size == (240, 240)
-    assert ended(f"predict {image} --model run --cutout disc --save cut --engine torch") == 0
+    assert ended(f"predict {image} --model run --cutout disc --save cut --json --engine torch") == 0
     assert Image.open(tmp_path / "cut" / "0001.png").mode == "RGBA"
-    capsys.readouterr()
+    assert json.loads(capsys.readouterr().out)["task"] == "instances"
     assert ended(f"predict {image} --model run --tta --engine torch") == 2
     assert "which --tta cannot join" in capsys.readouterr().err

@@ -216,7 +216,7 @@ def test_what_a_run_leaves_and_prints(run) -> None:
     assert row["task"] == "localize" and row["model"] == "localizer"
     assert {"top1", "top5", "loss", "macro_f1", "ece", "mean_iou", "iou50", "both"} <= set(row["metrics"])
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "Worst boxes" in page and "2 images have several boxes: the largest of each is used" in page
+    assert "Worst boxes" in page and "2 images have several boxes: the largest is used" in page
     figures = {path.name for path in (run.folder / "figures").iterdir()}
     assert {"curve_loss.png", "curve_mean_iou.png", "overlap_val.png", "augmentation.png"} <= figures
     metadata = load_model(run.folder / "best")[1]

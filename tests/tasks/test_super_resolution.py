@@ -211,7 +211,7 @@ def test_what_is_wrong_is_reported(tmp_path: Path) -> None:
     (data / "beside.png").write_bytes((folder / "2.png").read_bytes())
     found = read_photographs(data)
     assert {split: len(samples) for split, samples in found.splits.items()} == {"train": 5, "val": 2}
-    assert "ignored 1 images beside train, val: beside.png" in found.warnings[0]
+    assert "ignored 1 image beside train, val: beside.png" in found.warnings[0]
     result = train(data, task="super-resolve", model="espcn_x2", out=tmp_path / "run", epochs=1, workers=0, threads=1)
     report = (result.folder / "report.html").read_text(encoding="utf-8")
     assert "1.png has 63 × 200 pixels, of which nothing can be learnt" in report and "0.png is not an image" in report

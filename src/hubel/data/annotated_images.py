@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hubel.console import count_of
 from hubel.data.annotations import AnnotatedImage, read_annotations
 from hubel.data.annotations.records import Annotation, annotation_area, annotation_shape
 from hubel.data.file_listing import listing
@@ -61,15 +62,15 @@ def read_annotated_images(
         message = f"{labelled.root} has no images, only labels: {len(paths):,} are missing, such as {paths[0].name}"
         raise DataError(message, "put the images there; CVAT exports them with the labels if Save images is on")
     if without := [image.path for image in labelled.images() if image.objects is None and image.label_file is None]:
-        many = f"{len(without)} images have no labels and are left out, the first is {without[0]}"
+        many = f"{count_of(len(without), 'image', 'have')} no labels: left out, the first is {without[0]}"
         warnings.append(f"{many}: an empty label file marks an image without objects")
     if unusable:
-        are = "1 image has" if len(unusable) == 1 else f"{len(unusable)} images have"
+        have = count_of(len(unusable), "image", "have")
         left_out = "cannot be used: left out, not taken as background"
-        warnings.append(f"{are} only labels that {left_out}: {listing(unusable, 3)}")
+        warnings.append(f"{have} only labels that {left_out}: {listing(unusable, 3)}")
     for what, which in dropped.items():
         if which:
-            warnings.append(f"{len(which)} boxes {what} are left out: {listing(which, 3)}")
+            warnings.append(f"{count_of(len(which), 'box')} {what} left out: {listing(which, 3)}")
     shown = {split: samples for split, samples in splits.items() if samples}
     return ImageDataset(labelled.root, labelled.classes, stratified(shown), (*labelled.warnings, *warnings))
 
@@ -156,5 +157,5 @@ def largest_only(data: ImageDataset) -> ImageDataset:
         return replace(single, stratum=int(single.labels[0]) if len(single.labels) else BACKGROUND)
 
     splits = {split: tuple(map(largest, samples)) for split, samples in data.splits.items()}
-    warning = f"{data.root}: {several} images have several boxes: the largest of each is used"
+    warning = f"{data.root}: {count_of(several, 'image', 'have')} several boxes: the largest is used"
     return replace(data, splits=splits, warnings=(*data.warnings, warning) if several else data.warnings)

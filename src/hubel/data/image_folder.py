@@ -15,6 +15,7 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+from hubel.console import count_of
 from hubel.data.annotations.encodings import guess_encoding
 from hubel.data.file_kinds import is_image_file
 from hubel.data.file_listing import files_below, is_own_output, is_shown, is_written_data, listing, not_listed
@@ -168,7 +169,7 @@ def _images_by_class(folder: Path, warnings: list[str]) -> dict[str, list[Path]]
             else:
                 others.append(path.relative_to(folder).as_posix())
     if loose := _loose_images(folder):
-        warnings.append(f"{folder}: {loose} images beside the class folders are ignored")
+        warnings.append(f"{folder}: ignored {count_of(loose, 'image')} beside the class folders")
     if others:
         warnings.append(f"{folder}: ignored, not images: {listing(others)}")
     return images

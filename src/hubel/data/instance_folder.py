@@ -151,7 +151,9 @@ def _pairs(root: Path, trees: MaskTrees, warnings: list[str]) -> _Places:
             pairs = [(image, sorted(masks)) for image, masks in folders if masks]
             if without := [image.name for image, masks in folders if not masks]:
                 folder = images[0].parent
-                warnings.append(f"{folder}: {len(without)} images have no masks and are left out: {listing(without)}")
+                warnings.append(
+                    f"{folder}: {count_of(len(without), 'image', 'have')} no masks: left out: {listing(without)}"
+                )
         else:
             pairs = [(image, [mask]) for image, mask in pair_images(root, images, by_stem.get(key, {}), warnings)]
         if pairs:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hubel.bounded import BoundError, read_text
+from hubel.console import count_of
 from hubel.data.file_listing import IMAGE_SUFFIXES, composed, files_below, listing
 from hubel.data.image_io import read_size
 from hubel.data.mask_classes import CLASS_FILES, MaskClasses, cityscapes_classes, read_mask_classes, voc_classes
@@ -109,7 +110,9 @@ def read_mask_folder(root: Path) -> ImageDataset:
     if set(found) == {"all"}:
         found = by_image_sets(found["all"], warnings)
     if len(found) > 1 and (others := found.pop("all", [])):
-        warnings.append(f"{root}: {len(others)} images are beside the splits and left out, the first {others[0][0]}")
+        warnings.append(
+            f"{root}: {count_of(len(others), 'image', 'are')} beside the splits: left out, the first {others[0][0]}"
+        )
     named = read_mask_classes(root)
     classes = named or _published_classes(root, [mask for pairs in found.values() for _, mask in pairs])
     splits = {
@@ -167,9 +170,8 @@ def by_image_sets(pairs: list[tuple[Path, Path]], warnings: list[str]) -> dict[s
         else:
             found[split or "all"].append((image, mask))
     if unlisted:
-        warnings.append(
-            f"{len(unlisted)} images are in no list of ImageSets/Segmentation: left out: {listing(unlisted)}"
-        )
+        are = count_of(len(unlisted), "image", "are")
+        warnings.append(f"{are} in no list of ImageSets/Segmentation: left out: {listing(unlisted)}")
     return found
 
 
@@ -284,26 +286,26 @@ def pair_images(
     for image in images:
         by_stem[image_stem(image)].append(image)
     pairs: list[tuple[Path, Path]] = []
-    left_out: dict[str, list[str]] = defaultdict(list)
+    left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
     for image in images:
         stem = image_stem(image)
         found = masks.get(stem, [])
         exact = [mask for mask in found if _stem(mask.stem) == stem or _kind(mask) == _TRAIN_IDS]
         chosen = exact if len(exact) == 1 else found
         if not chosen:
-            left_out["have no mask"].append(image.name)
+            left_out["have", "no mask"].append(image.name)
         elif len(chosen) > 1:
-            left_out["have several masks"].append(f"{image.name} ({listing([mask.name for mask in chosen], 2)})")
+            left_out["have", "several masks"].append(f"{image.name} ({listing([mask.name for mask in chosen], 2)})")
         elif len(by_stem[stem]) > 1:
-            left_out["share their mask with another image"].append(image.name)
+            left_out["share", "the mask of another image"].append(image.name)
         else:
             pairs.append((image, chosen[0]))
     # Images without any mask are counted where there are masks: other folders may hold something else.
     if masks or pairs:
         folder = images[0].parent
-        for why, names in left_out.items():
-            warnings.append(f"{folder}: {len(names)} images {why} and are left out: {listing(names)}")
+        for (verb, what), names in left_out.items():
+            warnings.append(f"{folder}: {count_of(len(names), 'image', verb)} {what}: left out: {listing(names)}")
     elif left_out:
         count = sum(map(len, left_out.values()))
-        warnings.append(f"{images[0].parent.relative_to(root)}: {count} images in it have no masks: left out")
+        warnings.append(f"{images[0].parent.relative_to(root)}: {count_of(count, 'image', 'have')} no mask: left out")
     return pairs

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hubel.console import count_of
 from hubel.data.file_kinds import is_image_file
 from hubel.data.file_listing import files_below, listing
 from hubel.data.samples import ImageDataset, Sample
@@ -43,7 +44,7 @@ def read_photographs(root: Path) -> ImageDataset:
         splits = {"all": tuple(map(Sample, others))}
     elif others:
         beside = listing([path.relative_to(root).as_posix() for path in others], 2)
-        warnings = (f"{root}: ignored {len(others)} images beside {listing(list(splits))}: {beside}",)
+        warnings = (f"{root}: ignored {count_of(len(others), 'image')} beside {listing(list(splits))}: {beside}",)
     if not any(splits.values()):
         raise DataError(f"{root} has no images", _LAYOUT)
     return ImageDataset(root, (), splits, warnings)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hubel.bounded import read_json
 from hubel.config import SplitFractions
+from hubel.console import count_of
 from hubel.data.file_listing import listing
 from hubel.data.samples import ImageDataset, Sample
 from hubel.data.split_names import SPLIT_NAMES
@@ -61,7 +62,9 @@ def training_splits(data: ImageDataset, fractions: SplitFractions, seed: int) ->
             warnings = _small_classes(data, train)
             train, val = stratified_split(train, (1.0 - HELD_BACK, HELD_BACK), seed)
     if len(data.splits) > 1 and data.splits.get("all"):
-        warnings += (f"{data.root}: {len(data.splits['all'])} images are in no split, beside train: left out.",)
+        warnings += (
+            f"{data.root}: {count_of(len(data.splits['all']), 'image', 'are')} in no split, beside train: left out.",
+        )
     if not val:
         message = f"{data.root} has too few images to hold any out for validation"
         raise DataError(message, "add images (about ten per class to begin with), or put some into a val folder")

@@ -40,6 +40,7 @@ from hubel.inference.engines.torch import dtype_of
 from hubel.inference.int8 import quantized_for
 from hubel.models.metadata import ENSEMBLE, ModelMetadata
 from hubel.tasks.decoding import Thresholds, decoder_of, require_detector
+from hubel.tasks.instances.decode import as_torchvision
 
 DARKNET = "darknet"
 PREPROCESSING_FILE, EXAMPLE = "preprocessing.json", "use.py"
@@ -346,6 +347,7 @@ def example(backend: Backend, metadata: ModelMetadata, graph: NormalizedModel) -
         crop_box=inspect.getsource(crop_box).rstrip(),
         scaled_2x2=inspect.getsource(scaled_2x2).rstrip() if metadata.preprocessing.is_2x2 else "",
         outputs=outputs,
+        whole_pixels="masks" in outputs and as_torchvision(metadata),
         torchvision=backend.example_package == "torch" and (graph.selects_regions or "labels" in outputs),
         tiles=metadata.preprocessing.resize == "tiles",
         selects=decoder_of(metadata.task, metadata.architecture).NMS and "labels" not in outputs,

@@ -45,7 +45,7 @@ def cut_out(
         if isinstance(outcome, FailedImage):
             yield outcome
             continue
-        chosen = index
+        chosen, task = index, outcome.task
         if isinstance(outcome, Instances):
             outcome, chosen = _class_map(outcome, index, metadata.classes[index]), 1
         assert isinstance(outcome, SegmentationMap)
@@ -55,7 +55,7 @@ def cut_out(
                 mask = _KEPT * before + (1 - _KEPT) * mask
             before, source = mask, outcome.source
         own = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
-        yield Cutout(**own, alpha=np.rint(255 * mask).astype(np.uint8))
+        yield Cutout(**own, alpha=np.rint(255 * mask).astype(np.uint8), task=task)
 
 
 def _class_map(found: Instances, index: int, name: str) -> SegmentationMap:

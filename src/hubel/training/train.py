@@ -260,6 +260,7 @@ def complete_config(data: Path, options: Mapping[str, Any]) -> TrainingConfig:
     for name in (chosen.model, chosen.backbone):
         if name is not None:
             architecture(name)
+    _check_task_of_model(chosen)
     choose_device(chosen.device)
     if chosen.balance == "smote":
         require_imbalanced_learn()
@@ -293,6 +294,14 @@ def _of_cfg(options: Mapping[str, Any]) -> Mapping[str, Any]:
         "model": cfg.architecture,
         "options": {**cfg.options, **given.get("options", {})},
     }
+
+
+def _check_task_of_model(config: TrainingConfig) -> None:
+    """Refuse a network of another task; a classifier may be one for its own, or a backbone."""
+    arch = architecture(config.model)
+    if not arch.is_backbone and arch.task != config.task:
+        message = f"{config.model} is for --task {arch.task}, not for {config.task}"
+        raise ModelError(message, f"use --task {arch.task}, or choose from hubel models --task {config.task}")
 
 
 def _check_image_labels(config: TrainingConfig) -> None:

@@ -145,7 +145,8 @@ def test_the_object_stays(case: str, tmp_path: Path) -> None:
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     _write(tmp_path, _coco(segmentation=[[1, 2]], area=-1, iscrowd="x"))
     assert read_annotations(tmp_path).warnings == (
-        "1 outlines or masks cannot be read: left out, their boxes stay",
+        "1 outlines or masks cannot be read: left out, their boxes stay ("
+        "labels.json: that of annotation 1: a polygon of segmentation is not a list of three or more x, y)",
         "1 values of iscrowd cannot be read: left out, the objects stay",
         "1 values of area cannot be read: left out, the objects stay",
     )

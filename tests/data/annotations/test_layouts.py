@@ -323,13 +323,13 @@ def test_images_in_no_split_are_for_training_where_nothing_else_is(tmp_path: Pat
     assert {split: [sample.path.stem for sample in samples] for split, samples in data.splits.items()} == {
         "train": ["a"], "test": ["b"],
     }  # fmt: skip
-    assert "1 images are in no split, beside test: they are for training" in data.warnings
+    assert "1 image is in no split, beside test: for training" in data.warnings
     for name, split in (("c", "train"), ("d", "val")):
         write_image(tmp_path / split / f"{name}.jpg")
         _text(tmp_path / split / f"{name}.txt", ROW)
     splits = training_splits(read_annotated_images(tmp_path), SplitFractions(), 0)
     assert [sample.path.stem for part in (splits.train, splits.val, splits.test) for sample in part] == ["c", "d", "b"]
-    assert any("1 images are in no split, beside train: left out" in line for line in splits.warnings)
+    assert any("1 image is in no split, beside train: left out" in line for line in splits.warnings)
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])

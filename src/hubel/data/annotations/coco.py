@@ -244,7 +244,9 @@ def _parse_shape(reader: AnnotationReader, row: dict[str, Any], width: int, heig
             error if is_ours else parse.InvalidAnnotation(f"segmentation is not an outline or a mask ({error})")
         )
         if box is not None:
-            reader.count_warning("outlines or masks cannot be read: left out, their boxes stay")
+            what = f"that of annotation {row['id']}" if type(row.get("id")) is int else "the first"
+            left_out = "outlines or masks cannot be read: left out, their boxes stay"
+            reader.count_warning(left_out, why=f"{what}: {reasons[-1]}")
     outlined = masks.mask_box(fields["mask"]) if "mask" in fields else None
     if fields.get("polygons"):
         outlined = masks.bounding_box(fields["polygons"])

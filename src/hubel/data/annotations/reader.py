@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from hubel.console import count_of
 from hubel.data.annotations import parse
 from hubel.data.annotations.image_lookup import ImageLookup
 from hubel.data.annotations.parse import InvalidAnnotation, UnknownClass
@@ -75,6 +76,7 @@ class AnnotationReader:
         self._index_of: dict[Path, tuple[str, int]] = {}
         self.exhaustive: set[Path] = set()  # folders whose images are listed: others in them are not of the data set
         self._counts: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
         self._faults = 0
         self._mask_pixels: Counter[Path] = Counter()
         self.file = root  # that is being read
@@ -134,7 +136,7 @@ class AnnotationReader:
         for folder, names in splits.items():
             others = [path for path in self.images.within(folder) if path not in self._index_of]
             if (len(names) > 1 or folder in self.exhaustive) and others:
-                self.warn(f"{folder}: {len(others)} images have no labels and no split: left out")
+                self.warn(f"{folder}: {count_of(len(others), 'image', 'have')} no labels and no split: left out")
             elif others:
                 (split,) = names
                 for path in others:
@@ -145,16 +147,19 @@ class AnnotationReader:
         named = [split for split in _SPLIT_ORDER[:-1] if self._splits.get(split)]
         if named and "train" not in named and self._splits.get("all"):
             images = self._splits["train"] = self._splits.pop("all")
-            self.warn(f"{len(images):,} images are in no split, beside {' and '.join(named)}: they are for training")
+            are = count_of(len(images), "image", "are")
+            self.warn(f"{are} in no split, beside {' and '.join(named)}: for training")
 
     def warn(self, line: str) -> None:
         """Add a warning, unless it is there already."""
         if line not in self._warnings:
             self._warnings.append(line)
 
-    def count_warning(self, text: str, count: int = 1) -> None:
-        """Count something that was left out or changed; ``text`` follows the total in the warning."""
+    def count_warning(self, text: str, count: int = 1, why: str = "") -> None:
+        """Count what was left out or changed; ``text`` follows the total in the warning, then the first ``why``."""
         self._counts[text] += count
+        if why:
+            self._reasons.setdefault(text, f" ({self.file.name}: {why})")
 
     def count_annotators(self, objects: Iterable[Annotation]) -> None:
         """Count an image with objects of more than one annotator."""
@@ -242,7 +247,7 @@ class AnnotationReader:
         for encoding, (first, *others) in self._guessed.items():
             files = f"{first} and {len(others):,} more files are" if others else f"{first} is"
             self.warn(f"{files} not in UTF-8, and read as {encoding}: where names look wrong, save as UTF-8")
-        counted = [f"{count:,} {text}" for text, count in self._counts.items()]
+        counted = [f"{count:,} {text}{self._reasons.get(text, '')}" for text, count in self._counts.items()]
         return AnnotatedDataset(self.root, classes, splits, format, (*self._warnings, *counted), self.category_ids)
 
 

@@ -128,8 +128,8 @@ def check_object_set(
     notes = []
     if resized:
         notes.append(
-            f"{len(resized)} images have another size than their label files state, the first is "
-            f"{resized[0]}: their boxes are scaled to the images; hubel data check shows them"
+            f"{count_of(len(resized), 'image', 'have')} another size than the label file states, the first is "
+            f"{resized[0]}: boxes are scaled to the image; hubel data check shows them"
         )
     if leaks:
         pairs = listing(list(map(_names, leaks)))

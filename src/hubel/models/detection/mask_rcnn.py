@@ -145,10 +145,23 @@ class MaskRCNN(FasterRCNN):
         """Raw masks of boxes (N, K, 4) and their labels (N, K); nothing is computed for those without an area."""
         regions, rows = as_rows(boxes)
         of_rows = labels.flatten() if labels.is_meta else labels.flatten()[rows]
-        found = self.mask_head(self._mask_align(levels, regions), of_rows)
+        squares = self._mask_align(levels, regions)
+        if self.training and not boxes.is_meta and not valid(boxes).any():
+            found = self._unseen_masks(squares, of_rows)
+        else:
+            found = self.mask_head(squares, of_rows)
         images, count = boxes.shape[:2]
         masks = from_rows(found, rows, images, count)
         return {"mask_boxes": boxes, "mask_labels": labels, "masks": masks}
+
+    def _unseen_masks(self, squares: Tensor, labels: Tensor) -> Tensor:
+        """Masks that no normalization takes into its averages: those of a batch without any object."""
+        modes = {module: module.training for module in self.mask_head.modules()}
+        self.mask_head.eval()
+        masks: Tensor = self.mask_head(squares, labels)
+        for module, training in modes.items():  # some may have been frozen
+            module.training = training
+        return masks
 
 
 _row = partial(

@@ -238,11 +238,7 @@ def _mistake(
     path: Path, image: WorstImage, labelled: GroundTruth, found: PredictedObjects, classes: Sequence[str]
 ) -> DetectionMistake:
     matches, truth = image.matches, [classes[label] for label in labelled.labels]
-    wrong = {}
-    for index in matches.wrong.tolist():
-        matched = matches.objects[index]
-        predicted = f"{classes[found.labels[index]]} {100 * found.scores[index]:.0f}\u202f%"
-        wrong[index] = predicted if matched < 0 else f"{predicted} (truth: {truth[matched]})"
+    wrong = wrong_objects(image, labelled, found, classes)
     true_boxes, found_boxes = labelled.boxes.tolist(), found.boxes.tolist()
     boxes = [
         *((true_boxes[index], "", _LABELLED, False) for index in matches.objects[matches.objects >= 0]),
@@ -256,6 +252,18 @@ def _mistake(
         tuple(wrong.values()),
         counted(truth[index] for index in matches.missed),
     )
+
+
+def wrong_objects(
+    image: WorstImage, labelled: GroundTruth, found: PredictedObjects, classes: Sequence[str]
+) -> dict[int, str]:
+    """Index of each wrong object: its class and confidence, and the true class if there is an object of another."""
+    wrong = {}
+    for index in image.matches.wrong.tolist():
+        matched = image.matches.objects[index]
+        predicted = f"{classes[found.labels[index]]} {100 * found.scores[index]:.0f}\u202f%"
+        wrong[index] = predicted if matched < 0 else f"{predicted} (truth: {classes[labelled.labels[matched]]})"
+    return wrong
 
 
 def counted(names: Iterable[str]) -> tuple[str, ...]:

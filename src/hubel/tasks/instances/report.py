@@ -16,7 +16,7 @@ from hubel.metrics.detection import WorstImage, worst_images
 from hubel.metrics.instances import InstanceScores
 from hubel.reports.report_data import InstanceMistake, TaskReport
 from hubel.tasks.detection.report import REPORT as DETECTION
-from hubel.tasks.detection.report import counted
+from hubel.tasks.detection.report import counted, wrong_objects
 
 # Of Okabe and Ito's palette: distinct with any colour vision.
 _FOUND, _MISSED, _CORRECT, _WRONG = (255, 255, 255), (240, 228, 66), (86, 180, 233), (230, 80, 0)
@@ -83,7 +83,7 @@ def _mistake(
         path,
         _drawn(labelled, of_truth, dict(enumerate(truth))),
         _drawn(found, of_found, words),
-        tuple(words[index] for index in matches.wrong.tolist()),
+        tuple(wrong_objects(image, labelled, found, classes).values()),
         counted(truth[index] for index in matches.missed),
     )
 

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from hubel.boxes import paired_iou
+from hubel.console import count_of
 from hubel.data.annotated_images import largest_only, read_annotated_images
 from hubel.data.samples import Batch, ImageDataset, Sample, Target
 from hubel.drawing import BoxLabel
@@ -162,7 +163,7 @@ class Localization(ObjectTask):
             split: tuple(each for each in samples if len(each.labels)) for split, samples in objects.splits.items()
         }
         empty = sum(map(len, objects.splits.values())) - sum(map(len, shown.values()))
-        notes = (f"{objects.root}: {empty} images show no object and are left out.",) if empty else ()
+        notes = (f"{objects.root}: {count_of(empty, 'image', 'show')} no object: left out.",) if empty else ()
         splits = {split: samples for split, samples in shown.items() if samples}
         return replace(objects, splits=splits, warnings=(*objects.warnings, *notes))
 

@@ -12,7 +12,7 @@ from hubel.models.detection.two_stage.proposals import valid
 
 
 def as_rows(proposals: Tensor) -> tuple[Tensor, Tensor]:
-    """Proposals (N, P, 4) that have an area, and the first of each image: there are some, where layers fail at none.
+    """Proposals (N, P, 4) that have an area; if there are none, the very first, as layers fail at none.
 
     Returns:
         Index of the image, x1, y1, x2, y2 (R, 5), and the indices (R,) of these rows among all N · P.
@@ -21,8 +21,8 @@ def as_rows(proposals: Tensor) -> tuple[Tensor, Tensor]:
     if proposals.is_meta:
         return proposals.new_empty(images * count, 5), torch.empty(images * count, dtype=torch.int64, device="meta")
     exists = valid(proposals)
-    looked_at = torch.cat((torch.ones_like(exists[:, :1]), exists[:, 1:]), 1)
-    rows = looked_at.flatten().nonzero()[:, 0]
+    first = torch.arange(images * count, device=exists.device) == 0
+    rows = (exists.flatten() | (first & (exists.sum() == 0))).nonzero()[:, 0]
     image = torch.arange(images, dtype=proposals.dtype, device=proposals.device).view(-1, 1, 1)
     return torch.cat((image.expand(-1, count, 1), proposals), 2).flatten(0, 1)[rows], rows
 
