@@ -12,6 +12,7 @@ import torchvision
 import hubel
 from hubel.errors import ModelError, WeightsError
 from hubel.models import architecture, create_model, default_preprocessing, list_models
+from hubel.weights.catalog import catalog
 from hubel.weights.key_mapping import rename
 from reference_networks import largest_difference, with_live_statistics
 
@@ -158,6 +159,16 @@ def test_both_publishers_numberings_of_the_lites_meet(number: int) -> None:
     shapes = [{key: tuple(tensor.shape) for key, tensor in state.items()} for state in renamed]
     ours = {key: tuple(tensor.shape) for key, tensor in create_model(name).state_dict().items()}
     assert shapes == [ours, ours]
+
+
+def test_images_keep_their_shape_in_torchvisions_two_stage_detectors_whose_weights_come_from_a_file() -> None:
+    fitted = [entry for entry in catalog() if "rcnn" in entry.architecture]
+    assert len(fitted) >= 6
+    for entry in fitted:
+        ours, published = default_preprocessing(entry.architecture), entry.preprocessing
+        assert (ours.resize, ours.height, ours.width) == (published.resize, published.height, published.width)
+        assert ours.resize == "fit"
+    assert default_preprocessing("faster_rcnn").resize == "stretch"
 
 
 def test_default_preprocessing_is_imagenets_for_colour_and_plain_for_grey() -> None:

@@ -58,6 +58,8 @@ class Architecture:
             image_size)`` gives it on a classifier instead, if one is asked for.
         num_classes: of the paper; 0 where there are none.
         pixels: how pixels are scaled where no weights say otherwise: by ImageNet's mean and deviation, or to 0..1.
+        resize: how an image that is seen whole comes to the input's shape where no weights say otherwise, as
+            :class:`~hubel.data.preprocessing.Preprocessing` has it.
         training_crop: name of the field of ``config`` that is the side in pixels of the crops it trains on; ``None``
             for architectures that train on whole images.
         recipes: fields of :class:`~hubel.config.TrainingConfig` whose defaults are others than the task's, as
@@ -76,6 +78,7 @@ class Architecture:
     backbone: str | None = None
     build_on: Callable[..., nn.Module] | None = None
     pixels: Literal["imagenet", "unit"] = "imagenet"
+    resize: Literal["stretch", "fit"] = "stretch"
     class_layers: ClassLayers = ClassLayers()
     training_crop: str | None = None
     recipes: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})

@@ -229,8 +229,8 @@ def default_preprocessing(
     """Preprocessing for an architecture without pretrained weights.
 
     Colour images get ImageNet's mean and standard deviation and its usual centre crop; greyscale ones, whose subject
-    usually fills the image, are scaled as a whole to -1..1. For detectors and localizers, and networks whose input is
-    not square, the whole image is stretched.
+    usually fills the image, are scaled as a whole to -1..1. Detectors and localizers, and networks whose input is
+    not square, see the whole image: stretched, or fitted into the input as torchvision's two-stage detectors have it.
 
     Args:
         name: one of :func:`list_models`.
@@ -262,7 +262,7 @@ def default_preprocessing(
         tiles = {"margin": margin, "scale": config.scale, "crop_fraction": 1.0, "interpolation": "bicubic"}
         return replace(ready, resize="tiles", **tiles)
     whole = not arch.is_backbone or height != width
-    return replace(ready, resize="stretch", crop_fraction=1.0) if whole else ready
+    return replace(ready, resize=arch.resize, crop_fraction=1.0) if whole else ready
 
 
 def build_on_meta(

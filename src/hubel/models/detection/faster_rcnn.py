@@ -359,6 +359,9 @@ _LARGE_INPUT, _SMALL_INPUT = (3, 1088, 1088), (3, 448, 448)
 
 _RECIPES = ({"epochs": 28, "batch": 8, "learning_rate": 1e-3}, {"epochs": 100, "batch": 8})
 
+# torchvision scales an image until its shorter side has 800 (320) pixels, and keeps its shape.
+_theirs = partial(_row, resize="fit")
+
 # Convolutions of the backbone, two of the pyramid, those of the first stage, which say where the second looks, its own.
 ARCHITECTURES = (
     _row(
@@ -371,10 +374,10 @@ ARCHITECTURES = (
         backbone="efficientnet_lite0",
         recipes=_RECIPES,
     ),
-    _row(
+    _theirs(
         "fasterrcnn_resnet50_fpn", build_resnet, _RESNET, 49 + 2 + 2 + 3, _REN, input=_LARGE_INPUT, backbone="resnet50"
     ),
-    _row(
+    _theirs(
         "fasterrcnn_resnet50_fpn_v2",
         build_resnet,
         _RESNET_V2,
@@ -383,8 +386,8 @@ ARCHITECTURES = (
         input=_LARGE_INPUT,
         backbone="resnet50",
     ),
-    _row("fasterrcnn_mobilenet_v3_large_fpn", build_mobilenet, _MOBILENET, 46 + 2 + 2 + 3, _REN, input=_LARGE_INPUT),
-    _row(
+    _theirs("fasterrcnn_mobilenet_v3_large_fpn", build_mobilenet, _MOBILENET, 46 + 2 + 2 + 3, _REN, input=_LARGE_INPUT),
+    _theirs(
         "fasterrcnn_mobilenet_v3_large_320_fpn",
         build_mobilenet,
         _MOBILENET_320,

@@ -202,6 +202,7 @@ ARCHITECTURES = (
         _RESNET,
         49 + 2 + 2 + 3 + 6,
         input=(3, 1088, 1088),
+        resize="fit",
         backbone="resnet50",
     ),
     _row(
@@ -210,6 +211,7 @@ ARCHITECTURES = (
         _RESNET_V2,
         49 + 2 + 3 + 6 + 6,
         input=(3, 1088, 1088),
+        resize="fit",
         backbone="resnet50",
     ),
 )
