@@ -65,7 +65,7 @@ def test_pascal_voc(tmp_path: Path, inside: str) -> None:
     data = read_class_maps(tmp_path)
     assert len(data.classes) == 21 and data.classes[0] == "background" and data.classes[20] == "tvmonitor"
     assert maps(data) == {"train": [[0, 1, 15, 20, 255]], "val": [[0, 1, 15, 20, 255]]}
-    assert any("have no mask and are left out: d.jpg" in line for line in data.warnings)
+    assert any("1 image has no mask: left out: d.jpg" in line for line in data.warnings)
     assert any("in no list of ImageSets/Segmentation: left out: c.jpg" in line for line in data.warnings)
     assert not any("255" in line for line in check_masks(data.splits, data.classes).notes)
     colours = np.array([[VOC_COLOURS[index] for index in (15, 255, 20, 0, 1)]] * 2, np.uint8)

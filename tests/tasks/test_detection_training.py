@@ -204,7 +204,7 @@ def test_options_of_other_tasks_are_refused(run: tuple[Path, Path], capsys: pyte
     for option, word in (
         (["--balance", "smote"], "--balance"),
         (["--augment", "mixup"], "mixup"),
-        (["--model", "localizer"], "not a detector"),
+        (["--model", "localizer"], "localizer is for --task localize, not for detect"),
         (["--loss-weights", "giou=1"], "giou: the loss has no term of that name"),
         (["--loss-weights", "class=0"], "every term has weight 0"),
     ):

@@ -244,4 +244,4 @@ def test_pixels_for_fractions_do_not_become_boxes_of_the_whole_image(tmp_path: P
     yolo(tmp_path, BOX, "0 50 50 100 100")
     data = read_annotated_images(tmp_path)
     assert [sample.path.name for samples in data.splits.values() for sample in samples] == ["0.jpg"]
-    assert any("1 boxes of more than twice the size of their image" in warning for warning in data.warnings)
+    assert any("1 box of more than twice the size of their image" in warning for warning in data.warnings)
