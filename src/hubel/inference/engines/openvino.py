@@ -151,7 +151,8 @@ class OpenVinoBackend(Backend):
             converted.inputs[0].get_tensor().set_names({INPUT_NAME})
         for output, name in zip(converted.outputs, model.output_names, strict=True):
             output.get_tensor().set_names({name})
-        keep_coordinates(converted, core())
+        if selects_regions(converted):
+            keep_coordinates(converted, core())
         return converted
 
     def save(self, converted: Any, folder: Path, facts: Mapping[str, Any] | None = None, half: bool = False) -> None:
